@@ -1,0 +1,1 @@
+"""sym2tf: mathematics from SymPy to fast numerics."""

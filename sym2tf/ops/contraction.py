@@ -1,0 +1,170 @@
+"""Rows that reduce axes: einsum, product, extremes, log-sum-exp. (`sum` stands with the data movements it is dual to.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath
+import numpy as np
+import scipy.special
+
+from sym2tf.errors import ShapeError
+from sym2tf.ir.dims import Size, broadcast_sizes
+from sym2tf.ir.op import Op, TFOp
+from sym2tf.ir.types import Kind, TensorType
+from sym2tf.ops.arithmetic import cast
+from sym2tf.ops.elementary import exp
+from sym2tf.ops.guards import when
+from sym2tf.ops.indexing import expand, reduced, restore, sum_
+from sym2tf.ops.leaves import iota
+from sym2tf.ops.logic import equal, select
+
+
+def _reduction(name: str, numpy: Any, raw: str, call: str, vjp: Any, *, label: str, kind: Kind | None = None, xla: str | None = None) -> Op:
+    return Op(
+        name=name, elementwise=False, numpy=numpy, label=label, vjp=vjp,
+        infer=lambda x, *, axes: TensorType(x.kind if kind is None else kind, reduced(x.shape, axes)),
+        tf=TFOp(raw, call, form=lambda e, x, *, axes: e.call(call, x, axis=e.shape(axes)), xla=xla),
+        support=lambda g, y, x, *, axes: (restore(g, axes),),
+    )
+
+
+def _extreme_vjp(g: Any, y: Any, x: Any, *, axes: tuple[int, ...]) -> tuple[Any, ...]:
+    won = equal(x, restore(y, axes))
+    count = sum_(cast(won, kind=Kind.REAL), axes=axes)
+    return (when(won, restore(g / count, axes)),)
+
+
+reduce_max = _reduction("reduce_max", lambda x, *, axes: np.max(x, axis=axes), "Max", "tf.reduce_max",
+                        _extreme_vjp, label="max")
+reduce_min = _reduction("reduce_min", lambda x, *, axes: np.min(x, axis=axes), "Min", "tf.reduce_min",
+                        _extreme_vjp, label="min")
+reduce_any = _reduction("reduce_any", lambda x, *, axes: np.any(x, axis=axes), "Any", "tf.reduce_any",
+                        lambda g, y, x, *, axes: (None,), label="any", kind=Kind.BOOLEAN)
+
+
+def _np_logsumexp(x: Any, *, axes: tuple[int, ...]) -> Any:
+    if np.asarray(x).dtype == object:
+        return _np_log_object(np.sum(np.frompyfunc(mpmath.exp, 1, 1)(x), axis=axes))
+    return scipy.special.logsumexp(x, axis=axes)
+
+
+def _np_log_object(x: Any) -> Any:
+    return np.frompyfunc(mpmath.log, 1, 1)(x)
+
+
+logsumexp = _reduction(
+    "logsumexp", _np_logsumexp, "", "tf.reduce_logsumexp",
+    lambda g, y, x, *, axes: (restore(g, axes) * exp(x - restore(y, axes)),), label="log Σ exp",
+)
+
+
+def _diagonal(n: Size, like: Any) -> Any:
+    """Whether the last two axes of a value hold the same element; Boolean (n, n)."""
+    index = like.apply(iota, (), {"start": 0, "size": n})
+    return equal(expand(index, axis=-1), expand(index, axis=-2))
+
+
+def _without_one(x: Any) -> Any:
+    """(..., n) -> (..., n, n) where row i holds x with element i replaced by 1."""
+    return select(_diagonal(x.shape[-1], x), 1, expand(x, axis=-2))
+
+
+def _np_prod_others(x: Any) -> Any:
+    one = np.ones_like(x[..., :1])
+    before = np.cumprod(np.concatenate([one, x[..., :-1]], -1), -1)
+    after = np.cumprod(np.concatenate([one, x[..., :0:-1]], -1), -1)[..., ::-1]
+    return before * after
+
+
+def _prod_others_vjp(g: Any, y: Any, x: Any) -> tuple[Any, ...]:
+    # d y_i / d x_j = product of all factors but i and j: row i of `both`, zero on the diagonal
+    both = prod_others(_without_one(x))
+    return (sum_(select(_diagonal(x.shape[-1], x), 0, expand(g, axis=-1) * both), axes=(-2,)),)
+
+
+prod_others = Op(
+    name="prod_others", infer=lambda x: x, elementwise=False, numpy=_np_prod_others,
+    tf=TFOp("", "prod_others", form=lambda e, x: e.call("prod_others", x)), vjp=_prod_others_vjp,
+    support=lambda g, y, x: (restore(sum_(g, axes=(-1,)), (-1,)),), label="Π others",
+    doc="For each element of the last axis the product of all the others, without dividing: right at zeros.",
+)
+
+
+def _prod_vjp(g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any, ...]:
+    if axis != -1:
+        raise ShapeError("prod reduces the last axis")
+    return (expand(g, axis=-1) * prod_others(x),)
+
+
+prod = Op(
+    name="prod", elementwise=False, numpy=lambda x, *, axis: np.prod(x, axis=axis), label="Π",
+    infer=lambda x, *, axis: TensorType(x.kind, reduced(x.shape, (axis,))),
+    tf=TFOp("Prod", "tf.reduce_prod", form=lambda e, x, *, axis: e.call("tf.reduce_prod", x, axis=axis)),
+    vjp=_prod_vjp, support=lambda g, y, x, *, axis: (expand(g, axis=axis),),
+    doc="The product over the last axis.",
+)
+
+
+def _einsum_type(*operands: TensorType, inputs: tuple[str, ...], output: str) -> TensorType:
+    sizes: dict[str, list[Size]] = {}
+    for operand, letters in zip(operands, inputs, strict=True):
+        if len(letters) != len(operand.shape):
+            raise ShapeError(f"einsum subscripts {letters!r} for a value with {len(operand.shape)} core axes")
+        for letter, size in zip(letters, operand.shape, strict=True):
+            sizes.setdefault(letter, []).append(size)
+    kind = max((Kind.INTEGER, *(t.kind for t in operands)))
+    return TensorType(kind, tuple(broadcast_sizes(sizes[letter]) for letter in output))
+
+
+def einsum_equation(inputs: tuple[str, ...], output: str) -> str:
+    """The equation for NumPy and TensorFlow, batch axes included."""
+    return ",".join("..." + letters for letters in inputs) + "->..." + output
+
+
+def _einsum_vjp(g: Any, y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> tuple[Any, ...]:
+    used = set("".join(inputs)) | set(output)
+    front = "".join([c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used][: len(g.shape) - len(output)])
+    cotangents = []
+    for k, letters in enumerate(inputs):
+        rest = [x for j, x in enumerate(xs) if j != k]
+        subscripts = (front + output, *(s for j, s in enumerate(inputs) if j != k))
+        known = set("".join(subscripts))
+        kept = "".join(c for c in letters if c in known)
+        partial = einsum(g, *rest, inputs=subscripts, output=front + kept)
+        missing = [p - len(letters) for p, c in enumerate(letters) if c not in known]
+        cotangents.append(restore(partial, missing))
+    return tuple(cotangents)
+
+
+def _einsum_support(g: Any, y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> tuple[Any, ...]:
+    ones = [select(equal(x, x), 1, 1) for x in xs]
+    return _einsum_vjp(g, y, *ones, inputs=inputs, output=output)
+
+
+def _einsum_jvp(tangents: tuple[Any, ...], y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> Any:
+    used = set("".join(inputs)) | set(output)
+    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used]
+    total = None
+    for k, t in enumerate(tangents):
+        if t is None:
+            continue
+        front = "".join(free[: len(t.shape) - len(inputs[k])])
+        subscripts = tuple(front + s if j == k else s for j, s in enumerate(inputs))
+        operands = [t if j == k else x for j, x in enumerate(xs)]
+        term = einsum(*operands, inputs=subscripts, output=front + output)
+        total = term if total is None else total + term
+    return total
+
+
+einsum = Op(
+    name="einsum", arity=None, infer=_einsum_type, elementwise=False,
+    numpy=lambda *xs, inputs, output: np.einsum(einsum_equation(inputs, output), *xs, optimize=len(xs) > 2),
+    tf=TFOp("Einsum", "tf.einsum", form=lambda e, *xs, inputs, output: e.call(
+        "tf.einsum", einsum_equation(inputs, output), *xs)),
+    vjp=_einsum_vjp, jvp=_einsum_jvp, support=_einsum_support,
+    doc="A product summed over the letters that `output` lacks. Made by the optimiser from `sum` of `mul`. No letter "
+    "occurs twice in one operand.",
+)
+
+ROWS = (reduce_max, reduce_min, reduce_any, logsumexp, prod, prod_others, einsum)
