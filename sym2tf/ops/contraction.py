@@ -14,15 +14,21 @@ from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind, TensorType
 from sym2tf.ops.arithmetic import cast
 from sym2tf.ops.elementary import exp
-from sym2tf.ops.guards import when
+from sym2tf.ops.guards import Guarded, when
 from sym2tf.ops.indexing import expand, reduced, restore, sum_
 from sym2tf.ops.leaves import iota
 from sym2tf.ops.logic import equal, select
+from sym2tf.ops.values import ones_like
 
 
 def _reduction(name: str, numpy: Any, raw: str, call: str, vjp: Any, *, label: str, kind: Kind | None = None, xla: str | None = None) -> Op:
+    def jvp(tangents: tuple[Any, ...], y: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
+        partial = vjp(ones_like(y), y, x, axes=axes)[0]
+        value = tangents[0] * (partial.value if isinstance(partial, Guarded) else partial)
+        return sum_(select(partial.guard, value, 0) if isinstance(partial, Guarded) else value, axes=axes)
+
     return Op(
-        name=name, elementwise=False, numpy=numpy, label=label, vjp=vjp,
+        name=name, elementwise=False, numpy=numpy, label=label, vjp=vjp, jvp=jvp,
         infer=lambda x, *, axes: TensorType(x.kind if kind is None else kind, reduced(x.shape, axes)),
         tf=TFOp(raw, call, form=lambda e, x, *, axes: e.call(call, x, axis=e.shape(axes)), xla=xla),
         support=lambda g, y, x, *, axes: (restore(g, axes),),
@@ -83,8 +89,13 @@ def _prod_others_vjp(g: Any, y: Any, x: Any) -> tuple[Any, ...]:
     return (sum_(select(_diagonal(x.shape[-1], x), 0, expand(g, axis=-1) * both), axes=(-2,)),)
 
 
+def _prod_others_jvp(tangents: tuple[Any, ...], y: Any, x: Any) -> Any:
+    both = prod_others(_without_one(x))
+    return sum_(select(_diagonal(x.shape[-1], x), 0, expand(tangents[0], axis=-2) * both), axes=(-1,))
+
+
 prod_others = Op(
-    name="prod_others", infer=lambda x: x, elementwise=False, numpy=_np_prod_others,
+    name="prod_others", jvp=_prod_others_jvp, infer=lambda x: x, elementwise=False, numpy=_np_prod_others,
     tf=TFOp("", "prod_others", form=lambda e, x: e.call("prod_others", x)), vjp=_prod_others_vjp,
     support=lambda g, y, x: (restore(sum_(g, axes=(-1,)), (-1,)),), label="Π others",
     doc="For each element of the last axis the product of all the others, without dividing: right at zeros.",
@@ -100,6 +111,7 @@ def _prod_vjp(g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any, ...]:
 prod = Op(
     name="prod", elementwise=False, numpy=lambda x, *, axis: np.prod(x, axis=axis), label="Π",
     infer=lambda x, *, axis: TensorType(x.kind, reduced(x.shape, (axis,))),
+    jvp=lambda tangents, y, x, *, axis: sum_(tangents[0] * prod_others(x), axes=(axis,)),
     tf=TFOp("Prod", "tf.reduce_prod", form=lambda e, x, *, axis: e.call("tf.reduce_prod", x, axis=axis)),
     vjp=_prod_vjp, support=lambda g, y, x, *, axis: (expand(g, axis=axis),),
     doc="The product over the last axis.",
@@ -138,7 +150,7 @@ def _einsum_vjp(g: Any, y: Any, *xs: Any, inputs: tuple[str, ...], output: str) 
 
 
 def _einsum_support(g: Any, y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> tuple[Any, ...]:
-    ones = [select(equal(x, x), 1, 1) for x in xs]
+    ones = [ones_like(x) for x in xs]
     return _einsum_vjp(g, y, *ones, inputs=inputs, output=output)
 
 

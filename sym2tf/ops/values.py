@@ -141,6 +141,11 @@ def with_shape(value: Value, shape: tuple[Size, ...]) -> Value:
     return value if trailing == shape else broadcast(value, shape=shape)
 
 
+def ones_like(value: Value) -> Value:
+    """A real one that broadcasts against `value`."""
+    return with_rank(constant(value.builder, 1, Kind.REAL), value.type.rank)
+
+
 def _operand_kind(op: Op, types: Sequence[TensorType], attributes: Attributes) -> Kind:
     highest = max((t.kind for t in types), default=Kind.REAL)
     if not op.elementwise or op.promotes is not True:

@@ -1,0 +1,218 @@
+"""Gradients, Jacobians, Hessians and products with them, each a graph made from a graph.
+
+Every function keeps the inputs of the graph in place (products append theirs after them) and names its outputs
+`(output name, k, ...)`-style through `name_of`, one for each output and each of `wrt`, outputs outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sym2tf.autodiff.forward import tangents
+from sym2tf.autodiff.removable import resolve_removable
+from sym2tf.autodiff.reverse import cotangents
+from sym2tf.errors import DifferentiationError
+from sym2tf.ir.dims import Size
+from sym2tf.ir.graph import Builder, Graph
+from sym2tf.ir.types import Kind, TensorType
+from sym2tf.ops.arithmetic import cast
+from sym2tf.ops.indexing import expand, transpose
+from sym2tf.ops.leaves import input_, iota
+from sym2tf.ops.logic import and_, equal
+from sym2tf.ops.values import Value, apply, constant, with_rank, with_shape
+
+Wrt = Sequence[int]  # input nodes of the graph
+
+
+def gradient(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
+    """The gradient of each (scalar) output with respect to each of `wrt`, in the shape of the input.
+
+    Args:
+        graph: every output has a core of one element.
+        wrt: input nodes of the graph.
+        values: keep the outputs of `graph` too; they share what they have in common with the derivatives.
+
+    Raises:
+        DifferentiationError: an output is not scalar, or an operation has no derivative.
+    """
+    work = _Work(graph)
+    for name, target in work.targets.items():
+        if any(d != 1 for d in target.shape):
+            raise DifferentiationError(
+                f"gradient needs scalar outputs; {name} has core shape ({', '.join(map(str, target.shape))}): "
+                "use jacobian"
+            )
+    answers = {}
+    for name, target in work.targets.items():
+        seed = with_rank(work.number(1), target.type.rank)
+        for k, answer in enumerate(work.pull_back([target], [seed], wrt)):
+            answers[name_of(name, k)] = answer
+    return work.finish(answers, values=values)
+
+
+def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
+    """The derivative of every element of each output by every element of each of `wrt`.
+
+    Core shape: that of the output, then that of the input. Forward or reverse mode, whichever needs fewer sweeps.
+
+    Raises:
+        DifferentiationError: an operation has no derivative.
+    """
+    work = _Work(graph)
+    if _sweeps(work.value(v) for v in wrt) <= _sweeps(work.targets.values()):
+        return work.finish(_jacobian_forward(work, wrt), values=values)
+    return work.finish(_jacobian_reverse(work, wrt), values=values)
+
+
+def hessian(graph: Graph, wrt: Wrt) -> Graph:
+    """The second derivatives of each (scalar) output, for each pair out of `wrt`; core shape of the one, then of the other.
+
+    Raises:
+        DifferentiationError: an output is not scalar, or an operation has no derivative.
+    """
+    first = gradient(graph, wrt)
+    return jacobian(first, [first.inputs[graph.inputs.index(v)] for v in wrt])
+
+
+def jvp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
+    """Each output's derivative along tangents, which are new inputs after the old ones, one for each of `wrt`."""
+    work = _Work(graph)
+    seeds = [work.new_input(f"{_input_name(graph, v)}_tangent", graph[v].type) for v in wrt]
+    answers = work.push_forward(list(work.targets.values()), wrt, seeds)
+    return work.finish(dict(zip(work.targets, answers, strict=True)), values=values)
+
+
+def vjp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
+    """The cotangent of each of `wrt` from those of the outputs, which are new inputs after the old ones."""
+    work = _Work(graph)
+    seeds = [
+        work.new_input(f"{name}_cotangent", TensorType(Kind.REAL, t.shape)) for name, t in work.targets.items()
+    ]
+    answers = work.pull_back(list(work.targets.values()), seeds, wrt)
+    return work.finish({name_of("", k): a for k, a in enumerate(answers)}, values=values)
+
+
+def hvp(graph: Graph, wrt: Wrt) -> Graph:
+    """The Hessian of each (scalar) output times a vector, which is new inputs after the old ones.
+
+    Forward over reverse: one more sweep than the gradient, and no Hessian.
+    """
+    first = gradient(graph, wrt)
+    return jvp(first, [first.inputs[graph.inputs.index(v)] for v in wrt])
+
+
+def name_of(output: str, *positions: int) -> str:
+    """The name of a derivative: the output's, and the position in `wrt` for each order of differentiation."""
+    return output + "".join(f"/{k}" for k in positions)
+
+
+class _Work:
+    """A builder that holds the graph and receives the derivative."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = resolve_removable(graph)
+        self.builder = Builder()
+        self.where = self.builder.include(self.graph)
+        self.place = dict(zip(graph.inputs, self.graph.inputs, strict=True))
+        self.builder.stage = "derivative"
+        self.inputs = [self.where[v] for v in self.graph.inputs]
+        self.targets = {name: Value(self.builder, self.where[v]) for name, v in self.graph.outputs.items()}
+        for name, target in self.targets.items():
+            if target.type.kind < Kind.REAL:
+                raise DifferentiationError(f"{name} is {target.type.kind}: it has no derivative")
+
+    def value(self, v: int) -> Value:
+        """Input `v` of the original graph."""
+        return Value(self.builder, self.where[self.place[v]])
+
+    def number(self, number: int) -> Value:
+        return constant(self.builder, number, Kind.REAL)
+
+    def new_input(self, name: str, type: TensorType) -> Value:
+        taken = {self.builder.nodes[v].attributes["name"] for v in self.inputs}
+        name = name.strip("_/").replace("/", "_")
+        while name in taken:
+            name += "_"
+        v = self.builder.add(input_, (), {"name": name, "symbol": None, "type": type})
+        self.inputs.append(v)
+        return Value(self.builder, v)
+
+    def pull_back(self, targets: list[Value], seeds: list[Value], wrt: Wrt) -> list[Value]:
+        """Cotangents in full shape, zeros included."""
+        sources = [self.value(v) for v in wrt]
+        front = seeds[0].shape[: seeds[0].type.rank - targets[0].type.rank] if seeds else ()
+        found = cotangents(self.builder, targets, seeds, sources)
+        return [self.full(a, (*front, *x.shape)) for a, x in zip(found, sources, strict=True)]
+
+    def push_forward(self, targets: list[Value], wrt: Wrt, seeds: list[Value]) -> list[Value]:
+        """Tangents in full shape, zeros included."""
+        sources = [self.value(v) for v in wrt]
+        front = seeds[0].shape[: seeds[0].type.rank - sources[0].type.rank] if seeds else ()
+        found = tangents(self.builder, targets, sources, seeds)
+        return [self.full(a, (*front, *t.shape)) for a, t in zip(found, targets, strict=True)]
+
+    def full(self, answer: Value | None, shape: tuple[Size, ...]) -> Value:
+        return with_shape(self.number(0) if answer is None else answer, shape)
+
+    def finish(self, answers: dict[str, Value], *, values: bool) -> Graph:
+        outputs = {name: t.id for name, t in self.targets.items()} if values else {}
+        outputs |= {f"d/{name}" if values else name: answer.id for name, answer in answers.items()}
+        return self.builder.build(self.inputs, outputs, self.graph.info)
+
+
+def _jacobian_forward(work: _Work, wrt: Wrt) -> dict[str, Value]:
+    columns = []
+    for v in wrt:
+        x = work.value(v)
+        found = work.push_forward(list(work.targets.values()), [v], [_identity(work.builder, x.shape)])
+        columns.append([_front_to_back(a, x.type.rank) for a in found])
+    return {
+        name_of(name, k): column[row] for row, name in enumerate(work.targets) for k, column in enumerate(columns)
+    }
+
+
+def _jacobian_reverse(work: _Work, wrt: Wrt) -> dict[str, Value]:
+    answers = {}
+    for name, target in work.targets.items():
+        found = work.pull_back([target], [_identity(work.builder, target.shape)], wrt)
+        answers.update({name_of(name, k): a for k, a in enumerate(found)})
+    return answers
+
+
+def _identity(builder: Builder, shape: tuple[Size, ...]) -> Value:
+    """The identity as a tensor of shape `shape + shape`."""
+    if not shape:
+        return constant(builder, 1, Kind.REAL)
+    rank = len(shape)
+    masks = []
+    for k, d in enumerate(shape):
+        index = apply(builder, iota, (), {"start": 0, "size": d})
+        rows, columns = index, index
+        for _ in range(rank - 1 - k):
+            columns = expand(columns, axis=-1)
+        for _ in range(2 * rank - 1 - k):
+            rows = expand(rows, axis=-1)
+        masks.append(equal(with_rank(rows, 2 * rank), with_rank(columns, 2 * rank)))
+    mask = masks[0] if rank == 1 else and_(*masks)
+    identity: Value = with_shape(cast(mask, kind=Kind.REAL), shape + shape)
+    return identity
+
+
+def _front_to_back(value: Value, rank: int) -> Value:
+    """The first `rank` core axes moved behind the others."""
+    total = value.type.rank
+    if rank in (0, total):
+        return value
+    moved: Value = transpose(value, axes=tuple(k - total for k in (*range(rank, total), *range(rank))))
+    return moved
+
+
+def _sweeps(values: Iterable[Value]) -> int:
+    """How dear a set of seeds is: one sweep for a scalar, about eight scalars' worth for a tensor of unknown size."""
+    return sum(1 if not v.shape else 8 for v in values)
+
+
+def _input_name(graph: Graph, v: int) -> str:
+    name: str = graph[v].attributes["name"]
+    return name
+
