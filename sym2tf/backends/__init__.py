@@ -1,0 +1,1 @@
+"""What a graph becomes: values (numpy, mpmath), mathematics again (sympy), a TensorFlow program (tensorflow)."""

@@ -1,0 +1,190 @@
+"""The judge: evaluates a graph in high precision, on object arrays of mpmath numbers.
+
+Zero has no sign here and nothing overflows: what a formula means over the reals, with inf and NaN where IEEE
+arithmetic has them. Complex values are outside the domain and become NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from sym2tf.backends.sizes import (
+    batch_shape,
+    bind_sizes,
+    check_names,
+    core_shape,
+    input_types,
+    prefix_slices,
+    resolved,
+)
+from sym2tf.errors import GraphError, SizeError
+from sym2tf.ir.dims import evaluate_size
+from sym2tf.ir.graph import Graph, Node
+from sym2tf.ir.op import Op
+from sym2tf.ir.types import Kind
+from sym2tf.ops.leaves import const, input_, size
+
+GUARD_DIGITS = 10
+# Beyond 2**MAX_MAGNITUDE a periodic or exponential function would need that many bits of pi or of log(2).
+MAX_MAGNITUDE = 1 << 14
+_CHEAP_AT_ANY_SIZE = {
+    *("add", "mul", "pow", "log", "cast", "neg", "sub", "div", "reciprocal", "square", "sqrt"),
+    *("log1p", "softplus", "xlogy", "asinh", "acosh", "atan", "atan2"),
+    *("abs", "sign", "floor", "ceiling", "max", "min"),
+    *("less", "less_equal", "equal", "not_equal", "and", "or", "xor", "not", "select"),
+}
+
+
+def evaluate(
+    graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, int] | None = None, *, digits: int = 50
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The outputs of `graph` as object arrays (of mpf, int or bool) of the full batch and core shape.
+
+    Args:
+        graph: any graph.
+        inputs: a scalar or array for each input by name; floats are taken as the exact numbers that they are.
+        sizes: numbers for size symbols, where the shapes of the inputs do not give them.
+        digits: decimal digits to work with; ten more are kept on the way.
+
+    Raises:
+        ArgumentError: missing or unknown inputs.
+        ShapeError, SizeError: shapes that do not fit the graph or each other.
+    """
+    types = input_types(graph)
+    check_names(types, inputs)
+    with mpmath.workdps(digits + GUARD_DIGITS):
+        arrays = {name: to_objects(inputs[name], type.kind) for name, type in types.items()}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        bound = bind_sizes(types, shapes, sizes)
+        for name, type in types.items():
+            cut: Any = prefix_slices(type, core_shape(name, type, shapes[name]), bound)
+            if cut is not None:
+                arrays[name] = arrays[name][cut]
+        batch = batch_shape(types, shapes)
+        values = _run(graph, arrays, bound)
+        result = {}
+        for name, v in graph.outputs.items():
+            core = tuple(evaluate_size(d, bound) for d in graph[v].type.shape)
+            result[name] = np.broadcast_to(values[v], (*batch, *core)).copy()
+    return result
+
+
+def to_objects(value: Any, kind: Kind) -> np.ndarray[Any, Any]:
+    """An array of Python numbers of `kind` (mpf, int or bool), rounded to no less than the working precision."""
+    array = np.asarray(value)
+    if array.dtype.kind == "V" or array.dtype.name == "bfloat16":
+        array = array.astype(np.float64)
+    return _vectorised(_CONVERT[kind], 1)(array.astype(object))
+
+
+def scalar_function(op: Op) -> Callable[..., Any]:
+    """`op` on mpmath scalars over the reals: NaN where it is complex or undefined, infinite at poles."""
+    function = op.mpmath
+    if function is None:
+        raise GraphError(f"the row {op.name} has no scalar implementation")
+    bounded = op.name not in _CHEAP_AT_ANY_SIZE
+
+    def on_reals(*operands: Any, **attributes: Any) -> Any:
+        try:
+            value = function(*map(_bounded, operands) if bounded else operands, **attributes)
+        except ZeroDivisionError:
+            return mpmath.inf
+        except (ValueError, OverflowError, mpmath.libmp.ComplexResult):
+            return mpmath.nan
+        if isinstance(value, mpmath.mpc):
+            return value.real if value.imag == 0 else mpmath.nan
+        return value
+
+    return on_reals
+
+
+def number(value: Fraction | float | bool, kind: Kind) -> Any:
+    """An exact constant as an mpmath number (or an int, or a bool) in the working precision."""
+    return _CONVERT[kind](value)
+
+
+def _to_mpf(value: Any) -> Any:
+    if isinstance(value, mpmath.mpf):
+        return value
+    if isinstance(value, Fraction):
+        return mpmath.fdiv(value.numerator, value.denominator)
+    if isinstance(value, bool | np.bool_ | np.integer):
+        return mpmath.mpf(int(value))
+    return mpmath.mpf(value)
+
+
+_CONVERT: dict[Kind, Callable[[Any], Any]] = {
+    Kind.BOOLEAN: bool,
+    Kind.INTEGER: int,
+    Kind.REAL: _to_mpf,
+    Kind.COMPLEX: mpmath.mpmathify,
+}
+
+
+def _bounded(x: Any) -> Any:
+    if isinstance(x, mpmath.mpf) and x._mpf_[2] + x._mpf_[3] > MAX_MAGNITUDE and mpmath.isfinite(x):
+        return mpmath.sign(x) * mpmath.inf
+    return x
+
+
+def _vectorised(function: Callable[..., Any], operands: int) -> Callable[..., np.ndarray[Any, Any]]:
+    ufunc = np.frompyfunc(function, operands, 1)
+
+    def on_arrays(*arrays: Any) -> np.ndarray[Any, Any]:
+        result = np.empty((), object)
+        value = ufunc(*arrays)
+        if isinstance(value, np.ndarray):
+            return value
+        result[()] = value
+        return result
+
+    return on_arrays
+
+
+def _run(graph: Graph, arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[int, Any]:
+    missing = sorted(graph.size_names() - set(sizes))
+    if missing:
+        raise SizeError(f"nothing says what {', '.join(missing)} is")
+    uses = {v: graph.nx.out_degree(v) for v in graph.nx}
+    kept = set(graph.outputs.values())
+    values: dict[int, Any] = {}
+    for v in graph.order:
+        operands = graph.operands(v)
+        values[v] = _node(graph[v], [values[u] for u in operands], arrays, sizes)
+        for u in operands:
+            uses[u] -= 1
+            if not uses[u] and u not in kept:
+                values.pop(u, None)
+    return values
+
+
+def _node(node: Node, operands: list[Any], arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
+    op, kind = node.op, node.type.kind
+    if op is input_:
+        return arrays[node.attributes["name"]]
+    if op is const:
+        return _scalar(number(node.attributes["value"], kind))
+    if op is size:
+        return _scalar(evaluate_size(node.attributes["size"], sizes))
+    attributes = resolved(node.attributes, sizes)
+    if op.mpmath is not None:
+        function = scalar_function(op)
+        call = (lambda *xs: function(*xs, **attributes)) if attributes else function
+        return _vectorised(call, len(operands))(*operands) if operands else _scalar(call())
+    if op.numpy is None:
+        raise GraphError(f"the row {op.name} can be evaluated neither by mpmath nor by NumPy")
+    result = np.asarray(op.numpy(*operands, **attributes), dtype=object)
+    # sums of nothing and padding bring in the integer 0, whose quotients would be floats
+    moves_only = op.linear and op.name != "pad" and result.size
+    return result if moves_only or not operands else to_objects(result, kind)
+
+
+def _scalar(value: Any) -> np.ndarray[Any, Any]:
+    result = np.empty((), object)
+    result[()] = value
+    return result

@@ -1,0 +1,126 @@
+"""From the shapes of the inputs to numbers for the sizes of a graph, and to its batch shape.
+
+Every backend that runs a graph on arrays needs the same answers, so they stand here once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sym2tf.errors import ArgumentError, ShapeError, SizeError
+from sym2tf.ir.dims import Dim, evaluate_size, linear_in_one, size_names
+from sym2tf.ir.graph import Graph
+from sym2tf.ir.types import TensorType
+
+Shape = tuple[int, ...]
+
+
+def input_types(graph: Graph) -> dict[str, TensorType]:
+    """The inputs of a graph by name, in order."""
+    return {graph[v].attributes["name"]: graph[v].type for v in graph.inputs}
+
+
+def check_names(types: Mapping[str, TensorType], given: Iterable[str]) -> None:
+    """Raise `ArgumentError` unless `given` names every input and nothing else."""
+    present = set(given)
+    missing = [name for name in types if name not in present]
+    unknown = sorted(present - set(types))
+    if missing or unknown:
+        both = {"missing": missing, "unknown": unknown}
+        parts = [f"{what} {', '.join(names)}" for what, names in both.items() if names]
+        raise ArgumentError(f"inputs: {'; '.join(parts)}")
+
+
+def core_shape(name: str, type: TensorType, shape: Sequence[int]) -> Shape:
+    """The part of an array's shape that is core.
+
+    Raises:
+        ShapeError: the array has fewer axes than the core.
+    """
+    if len(shape) < type.rank:
+        raise ShapeError(f"{name} has shape {tuple(shape)}, which lacks core axes of {type}")
+    return tuple(shape[len(shape) - type.rank :])
+
+
+def batch_shape(types: Mapping[str, TensorType], shapes: Mapping[str, Shape]) -> Shape:
+    """The batch shape that those of all inputs broadcast to.
+
+    Raises:
+        ShapeError: they do not broadcast.
+    """
+    batches = {name: shapes[name][: len(shapes[name]) - type.rank] for name, type in types.items()}
+    try:
+        return np.broadcast_shapes(*batches.values())
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in batches.items() if shape)
+        raise ShapeError(f"batch shapes do not broadcast: {listed}") from None
+
+
+def bind_sizes(
+    types: Mapping[str, TensorType], shapes: Mapping[str, Shape], given: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Numbers for the size symbols in the types of the inputs.
+
+    An axis whose length is linear in one symbol binds that symbol; every other axis must then agree. A size in
+    `given` wins over the data, which may be longer than it asks for (a prefix is used), never shorter.
+
+    Raises:
+        SizeError: lengths contradict each other or the given sizes.
+        ShapeError: an array has too few axes.
+    """
+    given = dict(given or {})
+    bound, source = dict(given), {name: f"{name}={value}" for name, value in given.items()}
+    axes = [
+        (name, axis, size, length)
+        for name, type in types.items()
+        for axis, size, length in zip(
+            range(type.rank), type.shape, core_shape(name, type, shapes[name]), strict=True
+        )
+    ]
+    for name, axis, size, length in axes:
+        form = linear_in_one(size)
+        if form is None or form[0] in bound:
+            continue
+        symbol, slope, offset = form
+        value, rest = divmod(length - offset, slope)
+        if rest or value < 0:
+            raise SizeError(f"axis {axis} of {name} has length {length}, which is {size} for no {symbol}")
+        bound[symbol] = value
+        source[symbol] = f"{symbol}={value} from axis {axis} of {name} with length {length}"
+    for name, axis, size, length in axes:
+        unbound = sorted(size_names(size) - set(bound))
+        if unbound:
+            raise SizeError(f"axis {axis} of {name} has length {size}, and nothing says what {unbound[0]} is")
+        due = evaluate_size(size, bound)
+        prefix = any(symbol in given for symbol in size_names(size)) and due <= length
+        if due != length and not prefix:
+            reasons = "; ".join(source[symbol] for symbol in sorted(size_names(size)))
+            because = f" ({reasons})" if reasons else ""
+            raise SizeError(f"axis {axis} of {name} has length {length}, but {size} is {due}{because}")
+    return bound
+
+
+def prefix_slices(type: TensorType, core: Shape, sizes: Mapping[str, int]) -> tuple[Any, ...] | None:
+    """The subscript that cuts an array down to the sizes in use; None where it fits already."""
+    due = tuple(evaluate_size(size, sizes) for size in type.shape)
+    return None if due == core else (..., *(slice(0, length) for length in due))
+
+
+def resolved(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Attributes with numbers in place of size polynomials."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Dim):
+            return evaluate_size(value, sizes)
+        return tuple(map(plain, value)) if isinstance(value, tuple) else value
+
+    return {name: plain(value) for name, value in attributes.items()}
+
+
+def has_sizes(attributes: Mapping[str, Any]) -> bool:
+    """Whether an attribute holds a size symbol, so that its value is known only with the data."""
+    values = attributes.values()
+    return any(isinstance(item, Dim) for a in values for item in (a if isinstance(a, tuple) else (a,)))
