@@ -216,7 +216,11 @@ class Builder:
         kept = [v for v in range(len(self.nodes)) if alive[v]]
         graph.add_nodes_from((v, {"node": self.nodes[v]}) for v in kept)
         graph.add_edges_from((u, v, k) for v in kept for k, u in enumerate(self.operands[v]))
-        return Graph(graph, inputs, outputs, info)
+        result = Graph(graph, inputs, outputs, info)
+        # The order of creation is topological. Keeping it spares every pass two traversals, and a rebuild then
+        # leaves the canonical order of operands, which is this order, as it was.
+        vars(result).update(_operands={v: self.operands[v] for v in kept}, order=tuple(kept))
+        return result
 
 
 def _key(op: Op, operands: tuple[int, ...], attributes: Mapping[str, Any]) -> Hashable:
