@@ -1,1 +1,1 @@
-"""What a graph becomes: values (numpy, mpmath), mathematics again (sympy), a TensorFlow program (tensorflow)."""
+"""What a graph becomes: values (numpy, mpmath), mathematics (sympy), a TensorFlow program (tensorflow)."""

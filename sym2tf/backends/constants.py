@@ -1,7 +1,7 @@
 """Constant scalars of a graph as numbers of a dtype, each rounded once and correctly from its exact value.
 
-`sqrt(2)/3` stays a sub-graph until code is generated or run. Here it is evaluated with mpmath in growing precision
-until the nearest floating-point number is certain (the strategy of Ziv, ACM TOMS 17, 1991).
+`sqrt(2)/3` stays a sub-graph until code is generated or run. Here it is evaluated with mpmath in growing
+precision until the nearest floating-point number is certain (the strategy of Ziv, ACM TOMS 17, 1991).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def constant_nodes(graph: Graph) -> frozenset[int]:
 def constant_values(graph: Graph, dtype: str = "float64") -> dict[int, Number]:
     """Node -> number, of the maximal constant scalars: those that a non-constant node or an output uses.
 
-    Reals are rounded to `dtype`, integers are exact, conditions bools. What is undefined over the reals is NaN.
+    Reals are rounded to `dtype`, integers are exact, conditions bools. What the reals lack is NaN.
 
     Raises:
         DtypeError: an unknown dtype, or an integer beyond 64 bits.

@@ -15,14 +15,14 @@ import numpy as np
 
 from sym2tf.backends.sizes import (
     batch_shape,
-    bind_sizes,
     check_names,
     core_shape,
     input_types,
     prefix_slices,
     resolved,
 )
-from sym2tf.errors import GraphError, SizeError
+from sym2tf.errors import GraphError
+from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import evaluate_size
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.op import Op
@@ -60,9 +60,10 @@ def evaluate(
     with mpmath.workdps(digits + GUARD_DIGITS):
         arrays = {name: to_objects(inputs[name], type.kind) for name, type in types.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
-        bound = bind_sizes(types, shapes, sizes)
+        cores = {name: core_shape(name, type, shapes[name]) for name, type in types.items()}
+        bound = Binding(graph).bind(shapes, sizes or {})
         for name, type in types.items():
-            cut: Any = prefix_slices(type, core_shape(name, type, shapes[name]), bound)
+            cut: Any = prefix_slices(type, cores[name], bound)
             if cut is not None:
                 arrays[name] = arrays[name][cut]
         batch = batch_shape(types, shapes)
@@ -75,7 +76,7 @@ def evaluate(
 
 
 def to_objects(value: Any, kind: Kind) -> np.ndarray[Any, Any]:
-    """An array of Python numbers of `kind` (mpf, int or bool), rounded to no less than the working precision."""
+    """An array of Python numbers of `kind` (mpf, int or bool), in at least the working precision."""
     array = np.asarray(value)
     if array.dtype.kind == "V" or array.dtype.name == "bfloat16":
         array = array.astype(np.float64)
@@ -147,9 +148,6 @@ def _vectorised(function: Callable[..., Any], operands: int) -> Callable[..., np
 
 
 def _run(graph: Graph, arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[int, Any]:
-    missing = sorted(graph.size_names() - set(sizes))
-    if missing:
-        raise SizeError(f"nothing says what {', '.join(missing)} is")
     uses = {v: graph.nx.out_degree(v) for v in graph.nx}
     kept = set(graph.outputs.values())
     values: dict[int, Any] = {}

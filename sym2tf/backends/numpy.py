@@ -15,7 +15,6 @@ import numpy as np
 from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of
 from sym2tf.backends.sizes import (
     batch_shape,
-    bind_sizes,
     check_names,
     core_shape,
     has_sizes,
@@ -23,7 +22,8 @@ from sym2tf.backends.sizes import (
     prefix_slices,
     resolved,
 )
-from sym2tf.errors import DtypeError, GraphError, SizeError
+from sym2tf.errors import DtypeError, GraphError
+from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import evaluate_size
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
@@ -66,7 +66,15 @@ def program(graph: Graph, dtype: str = "float64") -> Program:
     if dtype not in DTYPES:
         raise DtypeError(f"the NumPy backend computes in {', '.join(DTYPES)}, not in {dtype!r}")
     types = input_types(graph)
-    scalar = not any(type.rank for type in types.values())
+    needed = graph.size_names()
+    scalar = not needed and not any(type.rank for type in types.values())
+    binding = Binding(graph)
+
+    def bind(shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> dict[str, int]:
+        for name, type in types.items():
+            core_shape(name, type, shapes[name])
+        return binding.bind(shapes, sizes)
+
     kinds = {name: numpy_dtype(type.kind, dtype) for name, type in types.items()}
     slots = {v: k for k, v in enumerate(graph.order)}
     arguments = [(graph[v].attributes["name"], slots[v]) for v in graph.inputs]
@@ -75,7 +83,6 @@ def program(graph: Graph, dtype: str = "float64") -> Program:
         initial[slots[v]] = numpy_dtype(graph[v].type.kind, dtype).type(value)
     steps = _steps(graph, dtype, slots)
     outputs = [(name, slots[v], graph[v].type) for name, v in graph.outputs.items()]
-    needed = graph.size_names()
     bound_steps: tuple[dict[str, int], list[Step]] = (
         {},
         [] if needed else [_bind(step, {}) for step in steps],
@@ -87,14 +94,12 @@ def program(graph: Graph, dtype: str = "float64") -> Program:
             check_names(types, inputs)
         arrays = {name: _converted(name, inputs[name], due) for name, due in kinds.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
-        bound = {} if scalar and not sizes else bind_sizes(types, shapes, sizes)
+        bound = {} if scalar else bind(shapes, sizes or {})
         if sizes:
             for name, type in types.items():
                 cut = prefix_slices(type, core_shape(name, type, shapes[name]), bound)
                 if cut is not None:
                     arrays[name] = arrays[name][cut]
-        if needed - bound.keys():
-            raise SizeError(f"nothing says what {', '.join(sorted(needed - bound.keys()))} is")
         batch = batch_shape(types, shapes) if not scalar or any(shapes.values()) else ()
         known, current = bound_steps  # one tuple: another thread may replace it meanwhile
         if known != bound:

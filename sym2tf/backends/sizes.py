@@ -1,6 +1,6 @@
-"""From the shapes of the inputs to numbers for the sizes of a graph, and to its batch shape.
+"""Shapes at run time: core and batch shapes of the inputs, and attributes with numbers for size symbols.
 
-Every backend that runs a graph on arrays needs the same answers, so they stand here once.
+Every backend that runs a graph on arrays needs the same answers. How data bind sizes is `sym2tf.ir.binding`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import ArgumentError, ShapeError, SizeError
-from sym2tf.ir.dims import Dim, evaluate_size, linear_in_one, size_names
+from sym2tf.errors import ArgumentError, ShapeError
+from sym2tf.ir.dims import Dim, evaluate_size
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import TensorType
 
@@ -57,50 +57,6 @@ def batch_shape(types: Mapping[str, TensorType], shapes: Mapping[str, Shape]) ->
     except ValueError:
         listed = ", ".join(f"{name} {shape}" for name, shape in batches.items() if shape)
         raise ShapeError(f"batch shapes do not broadcast: {listed}") from None
-
-
-def bind_sizes(
-    types: Mapping[str, TensorType], shapes: Mapping[str, Shape], given: Mapping[str, int] | None = None
-) -> dict[str, int]:
-    """Numbers for the size symbols in the types of the inputs.
-
-    An axis whose length is linear in one symbol binds that symbol; every other axis must then agree. A size in
-    `given` wins over the data, which may be longer than it asks for (a prefix is used), never shorter.
-
-    Raises:
-        SizeError: lengths contradict each other or the given sizes.
-        ShapeError: an array has too few axes.
-    """
-    given = dict(given or {})
-    bound, source = dict(given), {name: f"{name}={value}" for name, value in given.items()}
-    axes = [
-        (name, axis, size, length)
-        for name, type in types.items()
-        for axis, size, length in zip(
-            range(type.rank), type.shape, core_shape(name, type, shapes[name]), strict=True
-        )
-    ]
-    for name, axis, size, length in axes:
-        form = linear_in_one(size)
-        if form is None or form[0] in bound:
-            continue
-        symbol, slope, offset = form
-        value, rest = divmod(length - offset, slope)
-        if rest or value < 0:
-            raise SizeError(f"axis {axis} of {name} has length {length}, which is {size} for no {symbol}")
-        bound[symbol] = value
-        source[symbol] = f"{symbol}={value} from axis {axis} of {name} with length {length}"
-    for name, axis, size, length in axes:
-        unbound = sorted(size_names(size) - set(bound))
-        if unbound:
-            raise SizeError(f"axis {axis} of {name} has length {size}, and nothing says what {unbound[0]} is")
-        due = evaluate_size(size, bound)
-        prefix = any(symbol in given for symbol in size_names(size)) and due <= length
-        if due != length and not prefix:
-            reasons = "; ".join(source[symbol] for symbol in sorted(size_names(size)))
-            because = f" ({reasons})" if reasons else ""
-            raise SizeError(f"axis {axis} of {name} has length {length}, but {size} is {due}{because}")
-    return bound
 
 
 def prefix_slices(type: TensorType, core: Shape, sizes: Mapping[str, int]) -> tuple[Any, ...] | None:
