@@ -85,8 +85,12 @@ class Value(Arithmetic):
 
     @property
     def constant(self) -> Exact | None:
-        """The exact number that this value is, or None."""
-        return self.node.attributes["value"] if self.node.op is const else None
+        """The exact number that this value is in every element, or None."""
+        v = self.id
+        while self.builder.nodes[v].op in (expand, broadcast):
+            (v,) = self.builder.operands[v]
+        node = self.builder.nodes[v]
+        return node.attributes["value"] if node.op is const else None
 
     def apply(self, op: Op, operands: Sequence[Any], attributes: Attributes) -> Value:
         """A new value `op(*operands)` in the same graph."""
