@@ -1,0 +1,1 @@
+"""SymPy to graph, one file per area of SymPy."""

@@ -1,0 +1,174 @@
+"""The state of one lowering: the builder, the inputs met so far, index scopes, and everything that went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy as sp
+
+from sym2tf.errors import Unsupported
+from sym2tf.frontend.describe import describe
+from sym2tf.ir.dims import Dim, Size, size_symbol
+from sym2tf.ir.graph import Builder
+from sym2tf.ir.op import Op
+from sym2tf.ir.types import TensorType
+from sym2tf.ops.indexing import expand
+from sym2tf.ops.leaves import input_
+from sym2tf.ops.values import Value, apply, constant
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A summation index or a free index, with its range; an axis of the values that use it.
+
+    Attributes:
+        symbol: what the user wrote.
+        start: the first value.
+        extent: the number of values.
+        order: where its axis stands: free indices first, by name or as the user asked; bound ones after.
+        depth: depth of the scope that binds it; 0 for free indices.
+    """
+
+    symbol: Any
+    start: Size
+    extent: Size
+    order: tuple[Any, ...]
+    depth: int
+
+
+@dataclass(eq=False)
+class Scope:
+    """The indices bound by one `Sum` or `Product`, inside those of the enclosing ones."""
+
+    parent: Scope | None = None
+    indices: dict[Any, Index] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        """0 for the outermost scope."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    def find(self, symbol: Any) -> Index | None:
+        """The index that `symbol` means here, if any."""
+        scope: Scope | None = self
+        while scope is not None:
+            if symbol in scope.indices:
+                return scope.indices[symbol]
+            scope = scope.parent
+        return None
+
+    def outward(self) -> Iterable[Scope]:
+        """This scope and the enclosing ones."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A value whose core axes stand for indices, in the order of `Index.order`.
+
+    Attributes:
+        value: the graph value.
+        axes: one index per core axis.
+        depth: depth of the innermost scope that it uses, so that it can be shared by all scopes inside that one.
+    """
+
+    value: Value
+    axes: tuple[Index, ...] = ()
+    depth: int = 0
+
+
+class Context:
+    """What the handlers of all areas share."""
+
+    def __init__(self) -> None:
+        self.builder = Builder()
+        self.problems: list[Unsupported] = []
+        self.inputs: dict[Any, Value] = {}
+        self.types: dict[Any, TensorType] = {}
+        self.sizes: dict[Any, str] = {}
+        self.root = Scope()
+        self.scopes: dict[tuple[int, Scope], Scope] = {}
+        self.reaches: list[tuple[str, int, Size]] = []
+        self._names: set[str] = set()
+        self._bound = 0
+
+    def unsupported(self, expr: Any, where: Any, advice: str) -> Lowered:
+        """Note that `expr` cannot be lowered, and go on with a stand-in, so that one error lists everything."""
+        place = "" if where is None or where is expr else describe(where)
+        item = Unsupported(describe(expr), place, advice)
+        if item not in self.problems:
+            self.problems.append(item)
+        return self.number(float("nan"))
+
+    def number(self, number: Any) -> Lowered:
+        """An exact constant."""
+        return Lowered(constant(self.builder, number))
+
+    def unique(self, name: str) -> str:
+        """A name that nothing else in this graph has."""
+        candidate, k = name, 0
+        while candidate in self._names:
+            k += 1
+            candidate = f"{name}_{k}"
+        self._names.add(candidate)
+        return candidate
+
+    def size_of(self, symbol: Any) -> Dim:
+        """The size symbol that a SymPy symbol in a bound or a shape stands for."""
+        if symbol not in self.sizes:
+            self.sizes[symbol] = self.unique(str(symbol))
+        return size_symbol(self.sizes[symbol])
+
+    def fresh_size(self, name: str) -> Dim:
+        """A size that the user did not name: the length of the data on a free index."""
+        unique = self.unique(name)
+        self.sizes[sp.Symbol(unique, integer=True)] = unique
+        return size_symbol(unique)
+
+    def input(self, leaf: Any) -> Value:
+        """The input node of a leaf."""
+        if leaf not in self.inputs:
+            attributes = {"name": self.unique(leaf_name(leaf)), "symbol": leaf, "type": self.types[leaf]}
+            self.inputs[leaf] = Value(self.builder, self.builder.add(input_, (), attributes, origin=leaf))
+        return self.inputs[leaf]
+
+    def bind(self, key: tuple[int, Scope], ranges: Mapping[Any, tuple[Size, Size]]) -> Scope:
+        """The scope of a `Sum` or `Product` (`key` is its identity) with the ranges `(start, extent)` of its indices."""
+        if key not in self.scopes:
+            parent = key[1]
+            scope = Scope(parent)
+            for symbol, (start, extent) in ranges.items():
+                self._bound += 1
+                scope.indices[symbol] = Index(symbol, start, extent, (1, self._bound), scope.depth)
+            self.scopes[key] = scope
+        return self.scopes[key]
+
+    def combine(self, op: Op, operands: Iterable[Lowered], **attributes: Any) -> Lowered:
+        """An elementwise operation: the axes of the operands are brought into one order."""
+        operands = list(operands)
+        axes = tuple(sorted({a for o in operands for a in o.axes}, key=lambda a: a.order))
+        values = [aligned(o, axes) for o in operands] if axes else [o.value for o in operands]
+        depth = max((o.depth for o in operands), default=0)
+        return Lowered(apply(self.builder, op, values, attributes), axes, depth)
+
+
+def aligned(lowered: Lowered, axes: tuple[Index, ...]) -> Value:
+    """The value with an axis of length 1 for each of `axes` that it lacks."""
+    value = lowered.value
+    if lowered.axes == axes:
+        return value
+    for k in range(-1, -len(axes) - 1, -1):
+        if axes[k] not in lowered.axes:
+            value = expand(value, axis=k)
+    return value
+
+
+def leaf_name(leaf: Any) -> str:
+    """The name by which a leaf is called: that of a symbol or base, the text of an applied function."""
+    name = getattr(leaf, "name", None) or getattr(getattr(leaf, "label", None), "name", None)
+    return str(name) if name is not None else describe(leaf)

@@ -1,0 +1,130 @@
+"""Index notation: elements of data, sums and products over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from sym2tf.frontend.context import Context, Index, Lowered, Scope
+from sym2tf.frontend.handlers import Handler
+from sym2tf.frontend.ranges import NotAffine, affine
+from sym2tf.frontend.scan import limits
+from sym2tf.ir.dims import Size
+from sym2tf.ops.arithmetic import mul, pow_
+from sym2tf.ops.contraction import prod
+from sym2tf.ops.indexing import slice_, squeeze, sum_, transpose
+from sym2tf.ops.leaves import size
+from sym2tf.ops.values import Value, apply, constant, with_shape
+
+
+def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    if expr in context.types:
+        return Lowered(context.input(expr))
+    value = context.input(expr.base)
+    if value.type.rank != len(expr.indices):
+        return context.unsupported(
+            expr, None, f"{len(expr.indices)} subscripts where {expr.base} has {value.type.rank} axes"
+        )
+    axes: list[Index | None] = []
+    for k, subscript in enumerate(expr.indices):
+        axis = k - len(expr.indices)
+        try:
+            indices, rest = affine(subscript, context, scope)
+        except NotAffine as reason:
+            return context.unsupported(expr, None, f"the subscript {subscript}: {reason}")
+        if not indices:
+            value = _cut(value, axis, rest, 1)
+            axes.append(None)
+            continue
+        (index, coefficient), *more = indices.items()
+        if more or coefficient != 1:
+            return context.unsupported(
+                expr, None, f"the subscript {subscript}: only one index with coefficient 1 plus a size is supported yet"
+            )
+        if index in axes:
+            return context.unsupported(expr, None, f"the index {index.symbol} twice in one element is not supported yet")
+        start = index.start + rest
+        if isinstance(start, int) and start < 0:
+            return context.unsupported(expr, None, f"the subscript {subscript} starts at {start}: indices are zero-based")
+        value = _cut(value, axis, start, index.extent)
+        axes.append(index)
+    for k in range(len(axes) - 1, -1, -1):
+        if axes[k] is None:
+            value = squeeze(value, axis=k - len(axes))
+            del axes[k]
+    return _in_order(value, [a for a in axes if a is not None])
+
+
+def _cut(value: Value, axis: int, start: Size, size: Size) -> Value:
+    if start == 0 and value.shape[axis] == size:
+        return value
+    cut: Value = slice_(value, axis=axis, start=start, size=size)
+    return cut
+
+
+def _in_order(value: Value, axes: list[Index]) -> Lowered:
+    """The axes brought into their common order."""
+    ordered = sorted(axes, key=lambda a: a.order)
+    if ordered != axes:
+        value = transpose(value, axes=tuple(axes.index(a) - len(axes) for a in ordered))
+    return Lowered(value, tuple(ordered), max((a.depth for a in axes), default=0))
+
+
+def _indices(context: Context, expr: Any, scope: Scope) -> list[Index] | None:
+    """The indices that a sum or product binds, innermost first; None where its range was refused."""
+    inner = context.scopes.get((id(expr), scope))
+    return None if inner is None else [inner.indices[symbol] for symbol, _, _ in limits(expr)]
+
+
+def _count(context: Context, extent: Size) -> Value:
+    if isinstance(extent, int):
+        return constant(context.builder, extent)
+    return apply(context.builder, size, (), {"size": extent})
+
+
+def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    bound = _indices(context, expr, scope)
+    (body,) = xs
+    if bound is None:
+        return body
+    value = body.value
+    places = tuple(k - len(body.axes) for k, a in enumerate(body.axes) if a in bound)
+    if places:
+        full = tuple(a.extent if a in bound else d for a, d in zip(body.axes, value.shape, strict=True))
+        value = sum_(with_shape(value, full), axes=places)
+    for index in bound:
+        if index not in body.axes:
+            value = mul(value, _count(context, index.extent))
+    axes = tuple(a for a in body.axes if a not in bound)
+    return Lowered(value, axes, min(body.depth, scope.depth))
+
+
+def _product(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    bound = _indices(context, expr, scope)
+    (body,) = xs
+    if bound is None:
+        return body
+    value, axes = body.value, list(body.axes)
+    for index in bound:
+        if index not in axes:
+            value = pow_(value, _count(context, index.extent))
+            continue
+        k, rank = axes.index(index), len(axes)
+        if k != rank - 1:
+            order = [*(j for j in range(rank) if j != k), k]
+            value = transpose(value, axes=tuple(j - rank for j in order))
+        axes.remove(index)
+        value = prod(with_shape(value, (*value.shape[:-1], index.extent)), axis=-1)
+    return Lowered(value, tuple(axes), min(body.depth, scope.depth))
+
+
+def _body(expr: Any) -> tuple[Any, ...]:
+    return (expr.function,)
+
+
+HANDLERS: dict[Any, Handler] = {
+    sp.Indexed: Handler(_element, children=lambda expr: ()),
+    sp.Sum: Handler(_sum, children=_body, opens=True),
+    sp.Product: Handler(_product, children=_body, opens=True),
+}

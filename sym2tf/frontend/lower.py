@@ -1,0 +1,197 @@
+"""SymPy to graph: the driver. One iterative walk; what each class becomes stands in the tables of the areas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from sym2tf.errors import ArgumentError, UnsupportedExpressionError
+from sym2tf.frontend import indexed, scalars
+from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
+from sym2tf.frontend.describe import describe
+from sym2tf.frontend.handlers import Handler, lookup
+from sym2tf.frontend.scan import is_leaf, scan
+from sym2tf.ir.graph import Graph
+from sym2tf.ir.types import Kind
+from sym2tf.ops.values import with_kind
+from sym2tf.trees import is_nest, leaves, map_nest
+
+HANDLERS: Mapping[Any, Handler] = scalars.HANDLERS | indexed.HANDLERS
+_LATER = {
+    "MatrixExpr": "matrix expressions are not supported yet: write it with indices, Sum(A[i, j]*x[j], (j, 0, n-1))",
+    "MatrixBase": "explicit matrices are not supported yet: pass M.tolist()",
+    "NDimArray": "arrays are not supported yet: pass a list",
+    "Integral": "integrals are not supported yet: call .doit() or sum over a quadrature rule",
+    "Limit": "call .doit()",
+    "Subs": "call .doit()",
+    "ImaginaryUnit": "complex numbers are not supported yet",
+}
+
+
+def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
+    """The graph of a SymPy expression or a nest of them.
+
+    Args:
+        expr: an expression, a number, or a list, tuple or dict of these, nested as you like.
+        args: the inputs in their order: symbols, indexed bases, elements, applied functions, and nests of these.
+            By default the free inputs sorted by name, sizes left out.
+        indices: the order of free indices as output axes; by default they are sorted by name.
+
+    Returns:
+        A graph with one output per leaf, named by its path (`"out"` for a single expression). `info` holds:
+        `"args"`, the nest of arguments with input names as leaves; `"outputs"`, the nest of output names; `"sizes"`,
+        size name -> SymPy symbol; `"reaches"`, how far subscripts reach on axes that may be longer.
+
+    Raises:
+        UnsupportedExpressionError: lists every sub-expression that cannot be lowered.
+        ArgumentError: something is no expression, or `args` lacks an input.
+    """
+    nest = map_nest(_expression, expr)
+    roots = list(leaves(nest))
+    context = Context()
+    declared = None if args is None else list(leaves(map_nest(_argument, args)))
+    if declared is not None:
+        _refuse_repeats(declared)
+    found = scan(context, roots, declared, list(indices))
+    order = _argument_order(context, found, declared)
+    lowered = [_lower_one(context, root) for root in roots]
+    if context.problems:
+        raise UnsupportedExpressionError(context.problems)
+    for leaf in order:
+        if leaf not in context.sizes:
+            context.input(leaf)
+    names = ["out"] if not is_nest(nest) else []
+    output_nest = map_nest(lambda leaf, path: path or "out", nest)
+    names = list(leaves(output_nest))
+    values = [x.value if x.value.type.kind is Kind.BOOLEAN else with_kind(x.value, Kind.REAL) for x in lowered]
+    info = {
+        "args": _argument_nest(context, args, order),
+        "outputs": output_nest,
+        "sizes": {name: symbol for symbol, name in context.sizes.items()},
+        "reaches": tuple((_input_name(context, base), axis, size) for base, axis, size in context.reaches),
+    }
+    inputs = [context.inputs[leaf].id for leaf in order if leaf not in context.sizes]
+    return context.builder.build(inputs, {n: v.id for n, v in zip(names, values, strict=True)}, info)
+
+
+def _expression(thing: Any, path: str) -> Any:
+    if isinstance(thing, sp.Tuple):
+        return tuple(thing)
+    if isinstance(thing, sp.Basic) and not isinstance(thing, sp.MatrixBase):
+        return thing
+    if isinstance(thing, bool | np.bool_):
+        return sp.true if thing else sp.false
+    if isinstance(thing, int | float | np.number):
+        return sp.sympify(thing.item() if isinstance(thing, np.number) else thing)
+    if isinstance(thing, str):
+        raise ArgumentError(f"{thing!r} is text, not an expression: use sym2tf.parse({thing!r})")
+    if isinstance(thing, sp.MatrixBase | sp.NDimArray):
+        return thing
+    where = f" at {path}" if path else ""
+    raise ArgumentError(f"cannot compile a {type(thing).__name__}{where}: give SymPy expressions, numbers, or nests of them")
+
+
+def _argument(thing: Any, path: str) -> Any:
+    if isinstance(thing, sp.IndexedBase | sp.Indexed) or (isinstance(thing, sp.Basic) and is_leaf(thing)):
+        return thing
+    raise ArgumentError(
+        f"args{path} is {describe(thing)}, a {type(thing).__name__}; arguments are symbols, indexed bases or elements, "
+        "applied functions, and nests of these"
+    )
+
+
+def _refuse_repeats(declared: Sequence[Any]) -> None:
+    repeated = sorted({str(a) for a in declared if declared.count(a) > 1}) if len(set(declared)) < len(declared) else []
+    if repeated:
+        raise ArgumentError(f"args names {', '.join(repeated)} more than once")
+
+
+def _argument_order(context: Context, found: Sequence[Any], declared: Sequence[Any] | None) -> list[Any]:
+    if declared is None:
+        return sorted(found, key=lambda leaf: (leaf_name(leaf), str(type(leaf).__name__)))
+    given = set(declared)
+    missing = sorted(leaf_name(leaf) for leaf in found if leaf not in given)
+    if missing:
+        raise ArgumentError(f"args lacks {', '.join(missing)}, which the expression needs")
+    return list(declared)
+
+
+def _argument_nest(context: Context, args: Any, order: Sequence[Any]) -> Any:
+    nest = tuple(order) if args is None else args
+    if not is_nest(nest):
+        nest = (nest,)
+    return map_nest(lambda leaf, path: context.sizes.get(leaf) or _input_name(context, leaf), nest)
+
+
+def _input_name(context: Context, leaf: Any) -> str:
+    name: str = context.inputs[leaf].node.attributes["name"]
+    return name
+
+
+def _lower_one(context: Context, root: Any) -> Lowered:
+    """One expression, without recursion: children are on the stack above their parents."""
+    memo: dict[tuple[int, Scope], Lowered] = {}
+    stack: list[tuple[Any, Scope, tuple[Handler, list[Any], Scope] | None]] = [(root, context.root, None)]
+    while stack:
+        expr, scope, opened = stack.pop()
+        if opened is None:
+            if _known(memo, expr, scope) is None:
+                _open(context, memo, stack, expr, scope, root)
+            continue
+        handler, children, inner = opened
+        context.builder.origin = expr
+        xs = [_known(memo, child, inner) for child in children]
+        answer = handler.build(context, expr, scope, xs)  # type: ignore[arg-type]
+        _remember(memo, expr, scope, answer)
+    context.builder.origin = None
+    answer = _known(memo, root, context.root)
+    assert answer is not None
+    return answer
+
+
+def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope, root: Any) -> None:
+    """Put an expression back on the stack, with the children that it needs above it."""
+    handler = lookup(HANDLERS, expr)
+    if handler is None:
+        _remember(memo, expr, scope, context.unsupported(expr, root, _advice(expr)))
+        # look on below it, so that one error lists everything
+        handler = Handler(lambda context, expr, scope, xs: context.number(float("nan")))
+        if not all(isinstance(a, sp.Basic) for a in expr.args) or isinstance(expr, sp.MatrixExpr | sp.MatrixBase):
+            return
+    inner = scope
+    if handler.opens:
+        inner = context.scopes.get((id(expr), scope), scope)
+        if inner is scope:  # its range was refused by the scan, which noted why
+            _remember(memo, expr, scope, context.number(float("nan")))
+            return
+    children = list(handler.children(expr))
+    stack.append((expr, scope, (handler, children, inner)))
+    stack.extend((child, inner, None) for child in reversed(children))
+
+
+def _known(memo: Mapping[tuple[int, Scope], Any], expr: Any, scope: Scope) -> Lowered | None:
+    for s in scope.outward():
+        entry = memo.get((id(expr), s))
+        if entry is not None:
+            return entry[1]  # type: ignore[no-any-return]
+    return None
+
+
+def _remember(memo: dict[Any, Any], expr: Any, scope: Scope, answer: Lowered) -> None:
+    """Store an answer in the outermost scope that it is valid in; the expression is kept so that its id stays its own."""
+    home = scope
+    while home.parent is not None and home.depth > answer.depth:
+        home = home.parent
+    memo[id(expr), home] = (expr, answer)
+
+
+def _advice(expr: Any) -> str:
+    for cls in type(expr).__mro__:
+        if cls.__name__ in _LATER:
+            return _LATER[cls.__name__]
+    if isinstance(expr, sp.Function):
+        return "the function is not supported yet: rewrite it (.rewrite, .doit, expand_func) or pass it as an argument"
+    return f"{type(expr).__name__} is not supported yet"

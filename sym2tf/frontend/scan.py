@@ -1,0 +1,266 @@
+"""The look around before lowering: which symbols are sizes, which are free indices, and how far subscripts reach.
+
+An input node needs its core shape, and that of `x` in `Sum(x[i+1] - x[i], (i, 0, n-2))` is known only when every
+subscript of `x` has been seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import sympy as sp
+from sympy.concrete.expr_with_limits import ExprWithLimits
+
+from sym2tf.errors import ArgumentError
+from sym2tf.frontend.context import Context, Index, Scope, leaf_name
+from sym2tf.frontend.ranges import MAX_ELEMENTS, NotAffine, affine, largest, size_symbols
+from sym2tf.ir.dims import Size
+from sym2tf.ir.types import BOOLEAN, REAL, Kind, TensorType
+
+Reach = tuple[int, Size]  # (axis from the left, elements needed)
+
+
+def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None, order: Sequence[Any]) -> list[Any]:
+    """Find sizes, indices, leaves and the shapes of data; returns the leaves that occur.
+
+    Args:
+        context: receives sizes, free indices, scopes of sums, and the types of the leaves.
+        exprs: the expressions to lower.
+        arguments: the leaves that the user named as arguments, if any.
+        order: the order in which the user wants free indices as output axes.
+    """
+    opaque = set(arguments or ())
+    _sizes(context, exprs, opaque)
+    uses = _Uses(context, opaque)
+    uses.free_indices(exprs, order)
+    for root in exprs:
+        uses.visit(root)
+    for leaf in arguments or ():
+        if leaf not in context.sizes:
+            uses.leaves.setdefault(leaf, None)
+    uses.decide_shapes()
+    return list(uses.leaves)
+
+
+def children(expr: Any) -> Iterable[Any]:
+    """What lowering will look at below `expr`; bounds, subscripts and leaves are not expressions."""
+    if isinstance(expr, ExprWithLimits):
+        return (expr.function,)
+    if isinstance(expr, sp.Indexed) or is_leaf(expr):
+        return ()
+    return getattr(expr, "args", ())
+
+
+def is_leaf(expr: Any) -> bool:
+    """Whether `expr` can only be an argument: a symbol, an applied undefined function or a derivative of one."""
+    if isinstance(expr, sp.Derivative):
+        return isinstance(expr.expr, sp.core.function.AppliedUndef)
+    return isinstance(expr, sp.Symbol | sp.core.function.AppliedUndef)
+
+
+def limits(expr: Any) -> list[tuple[Any, Any, Any]]:
+    """`(symbol, lower, upper)` for each index of a `Sum` or `Product`, the outermost last; bounds may be None."""
+    found = []
+    for limit in expr.limits:
+        symbol, *bounds = limit
+        lower, upper = bounds if len(bounds) == 2 else (None, None)
+        if lower is None and isinstance(symbol, sp.Idx):
+            lower, upper = symbol.lower, symbol.upper
+        found.append((symbol, lower, upper))
+    return found
+
+
+def _walk(exprs: Iterable[Any], opaque: set[Any]) -> Iterator[Any]:
+    """Every distinct sub-expression object, bounds and subscripts left out."""
+    stack, seen = list(exprs), set()
+    while stack:
+        expr = stack.pop()
+        if id(expr) not in seen:
+            seen.add(id(expr))
+            yield expr
+            if not (isinstance(expr, sp.Basic) and expr in opaque):
+                stack.extend(children(expr))
+
+
+def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
+    """Register every symbol that stands in a bound or a declared shape."""
+    found: dict[Any, None] = {}
+    for expr in _walk(exprs, opaque):
+        if isinstance(expr, ExprWithLimits):
+            bound = {symbol for symbol, _, _ in limits(expr)}
+            for _, lower, upper in limits(expr):
+                for end in (lower, upper):
+                    if end is not None:
+                        found |= dict.fromkeys(size_symbols(end) - bound)
+        elif isinstance(expr, sp.Indexed):
+            for entry in (*(expr.base.shape or ()), *_idx_bounds(expr.indices)):
+                found |= dict.fromkeys(size_symbols(entry))
+    bound_somewhere = {
+        symbol for e in _walk(exprs, opaque) if isinstance(e, ExprWithLimits) for symbol, _, _ in limits(e)
+    }
+    for symbol in sorted(set(found) - bound_somewhere, key=str):
+        context.size_of(symbol)
+
+
+def _idx_bounds(indices: Iterable[Any]) -> Iterator[Any]:
+    for index in indices:
+        for symbol in getattr(index, "atoms", lambda *_: ())(sp.Idx):
+            if symbol.upper is not None:
+                yield symbol.lower
+                yield symbol.upper
+
+
+class _Uses:
+    """Collects leaves and the reach of subscripts, scope by scope."""
+
+    def __init__(self, context: Context, opaque: set[Any]) -> None:
+        self.context = context
+        self.opaque = opaque
+        self.leaves: dict[Any, None] = {}
+        self.reaches: dict[Any, list[Reach]] = {}
+        self.kinds: dict[Any, Kind] = {}
+
+    def free_indices(self, exprs: Sequence[Any], order: Sequence[Any]) -> None:
+        """Symbols in subscripts that nothing binds become output axes, sorted by name unless `order` says."""
+        bound: set[Any] = set()
+        used: dict[Any, None] = {}
+        for expr in _walk(exprs, self.opaque):
+            if isinstance(expr, ExprWithLimits):
+                bound |= {symbol for symbol, _, _ in limits(expr)}
+            elif isinstance(expr, sp.Indexed) and expr not in self.opaque:
+                for subscript in expr.indices:
+                    used |= dict.fromkeys(s for s in subscript.free_symbols if isinstance(s, sp.Symbol | sp.Idx))
+        # the free symbols of an Idx with a range hold the sizes of the range too
+        free = [s for s in used if s not in bound and s not in self.context.sizes]
+        idx_labels = {s.label for s in free if isinstance(s, sp.Idx)}
+        free = [s for s in free if s not in idx_labels and s not in self.opaque]
+        unknown = [s for s in order if s not in free]
+        if unknown:
+            raise ArgumentError(f"indices= names {', '.join(map(str, unknown))}, which is no free index")
+        position = {s: k for k, s in enumerate(order)}
+        for symbol in free:
+            key = (0, position.get(symbol, len(position)), str(symbol))
+            start, extent = self._free_range(symbol)
+            self.context.root.indices[symbol] = Index(symbol, start, extent, key, 0)
+
+    def _free_range(self, symbol: Any) -> tuple[Size, Size]:
+        if isinstance(symbol, sp.Idx) and symbol.upper is not None:
+            _, lower = affine(symbol.lower, self.context, Scope())
+            _, upper = affine(symbol.upper, self.context, Scope())
+            return lower, upper - lower + 1
+        return 0, self.context.fresh_size(f"n_{symbol}")
+
+    def visit(self, root: Any) -> None:
+        """Collect below one expression."""
+        stack: list[tuple[Any, Scope]] = [(root, self.context.root)]
+        seen: set[tuple[int, Scope]] = set()
+        while stack:
+            expr, scope = stack.pop()
+            if (id(expr), scope) in seen:
+                continue
+            seen.add((id(expr), scope))
+            if isinstance(expr, sp.Basic) and expr in self.opaque and not isinstance(expr, sp.IndexedBase):
+                self.leaves.setdefault(expr, None)
+            elif isinstance(expr, ExprWithLimits):
+                inner = self._open(expr, scope)
+                if inner is not None:
+                    stack.append((expr.function, inner))
+            elif isinstance(expr, sp.Indexed):
+                self._subscripts(expr, scope)
+            elif is_leaf(expr):
+                if scope.find(expr) is None and expr not in self.context.sizes:
+                    self.leaves.setdefault(expr, None)
+            else:
+                if isinstance(expr, sp.logic.boolalg.BooleanFunction) or isinstance(expr, sp.Piecewise | sp.ITE):
+                    self._conditions(expr)
+                stack.extend((child, scope) for child in children(expr))
+
+    def _conditions(self, expr: Any) -> None:
+        """A bare symbol where a condition belongs is a Boolean input."""
+        if isinstance(expr, sp.Piecewise):
+            places: Iterable[Any] = (branch.cond for branch in expr.args)
+        else:
+            places = expr.args[:1] if isinstance(expr, sp.ITE) else expr.args
+        for place in places:
+            if isinstance(place, sp.Symbol):
+                self.kinds[place] = Kind.BOOLEAN
+
+    def _open(self, expr: Any, scope: Scope) -> Scope | None:
+        """The scope of a sum, with the ranges of its indices; None, and a problem noted, when they cannot be had."""
+        context = self.context
+        ranges: dict[Any, tuple[Size, Size]] = {}
+        for symbol, lower, upper in limits(expr):
+            if lower is None:
+                ranges[symbol] = (0, context.fresh_size(f"n_{symbol}"))
+                continue
+            if upper in (sp.oo, sp.S.Infinity) or lower == -sp.oo:
+                context.unsupported(expr, None, "an infinite sum or product: find its closed form with .doit()")
+                return None
+            try:
+                (low_indices, low), (up_indices, up) = (affine(e, context, scope) for e in (lower, upper))
+            except NotAffine as reason:
+                context.unsupported(expr, None, f"a bound that is not a size: {reason}")
+                return None
+            names = {i.symbol for i in (*low_indices, *up_indices)} | {
+                s for s, _, _ in limits(expr) for end in (lower, upper) if s in end.free_symbols
+            }
+            if names:
+                context.unsupported(
+                    expr, None, f"a bound that depends on the index {sorted(map(str, names))[0]}: "
+                    "write a rectangular sum with a Piecewise mask"
+                )
+                return None
+            extent = up - low + 1
+            if isinstance(extent, int) and extent > MAX_ELEMENTS:
+                context.unsupported(expr, None, f"{extent} terms, more than {MAX_ELEMENTS}: find a closed form with .doit()")
+                return None
+            ranges[symbol] = (low, extent)
+        return context.bind((id(expr), scope), ranges)
+
+    def _subscripts(self, expr: Any, scope: Scope) -> None:
+        base = expr.base
+        self.leaves.setdefault(base, None)
+        reaches = self.reaches.setdefault(base, [])
+        for axis, subscript in enumerate(expr.indices):
+            try:
+                indices, rest = affine(subscript, self.context, scope)
+            except NotAffine:
+                continue  # reported where the subscript is lowered
+            top: Size = rest + 1
+            for index, coefficient in indices.items():
+                top = top + coefficient * (index.start + index.extent - 1 if coefficient > 0 else index.start)
+            reaches.append((axis, top))
+
+    def decide_shapes(self) -> None:
+        """Give every leaf its type."""
+        for leaf in self.leaves:
+            if isinstance(leaf, sp.IndexedBase):
+                self.context.types[leaf] = TensorType(Kind.REAL, self._shape(leaf))
+            else:
+                self.context.types[leaf] = BOOLEAN if self.kinds.get(leaf) is Kind.BOOLEAN else REAL
+
+    def _shape(self, base: Any) -> tuple[Size, ...]:
+        reaches = self.reaches.get(base, [])
+        rank = len(base.shape) if base.shape else 1 + max((axis for axis, _ in reaches), default=0)
+        shape: list[Size] = []
+        for axis in range(rank):
+            needed = [size for a, size in reaches if a == axis]
+            if base.shape:
+                declared: Size = affine(base.shape[axis], self.context, Scope())[1]
+                self._note(base, axis - rank, [s for s in needed if s != declared])
+                shape.append(declared)
+                continue
+            top = largest(needed) if needed else None
+            if top is None:
+                top = self.context.fresh_size(f"{leaf_name(base)}_length")
+                self._note(base, axis - rank, needed)
+            shape.append(top)
+        return tuple(shape)
+
+    def _note(self, base: Any, axis: int, needed: list[Size]) -> None:
+        """Lengths that the data must reach on an axis, and that bind sizes, though the axis may be longer."""
+        for size in dict.fromkeys(needed):
+            self.context.reaches.append((base, axis, size))  # type: ignore[arg-type]
+
+

@@ -1,0 +1,94 @@
+"""How the lengths of data bind the sizes of an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from sym2tf.errors import SizeError
+from sym2tf.ir.dims import Size, evaluate_size, linear_in_one, size_names
+from sym2tf.ir.graph import Graph
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One core axis of an input and the length that the expression needs there."""
+
+    input: str
+    axis: int  # negative
+    length: Size
+    exact: bool = True  # False: the data may be longer
+
+
+class Binding:
+    """The plan by which shapes give sizes, made once for a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.axes = [
+            Axis(graph[v].attributes["name"], k - graph[v].type.rank, d)
+            for v in graph.inputs
+            for k, d in enumerate(graph[v].type.shape)
+        ]
+        self.axes += [Axis(*reach, exact=False) for reach in graph.info.get("reaches", ())]
+        self.names = sorted(graph.size_names() | frozenset(graph.info.get("sizes", ())))
+        self.used = graph.size_names()
+
+    @cached_property
+    def sources(self) -> dict[str, tuple[Axis, int, int]]:
+        """For each size that data can bind: `(axis, slope, offset)` with length = slope*size + offset."""
+        found: dict[str, tuple[Axis, int, int]] = {}
+        for axis in self.axes:
+            linear = linear_in_one(axis.length)
+            if linear is not None and linear[0] not in found and linear[1] > 0:
+                found[linear[0]] = (axis, linear[1], linear[2])
+        return found
+
+    @property
+    def required(self) -> list[str]:
+        """The sizes that must be given because no data determine them."""
+        return [name for name in self.names if name not in self.sources and name in self.used]
+
+    def bind(self, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, int]) -> dict[str, int]:
+        """Every size as a number.
+
+        Args:
+            shapes: the shape of each input, batch axes included.
+            given: sizes that the user gave; smaller than the data allow means a prefix.
+
+        Raises:
+            SizeError: data contradict each other or a given size, or a size is not determined.
+        """
+        sizes = dict(given)
+        for name, (axis, slope, offset) in self.sources.items():
+            if name not in sizes:
+                length = shapes[axis.input][axis.axis]
+                sizes[name], rest = divmod(length - offset, slope)
+                if rest or sizes[name] < 0:
+                    raise SizeError(f"{axis.input} has length {length}, which is not {axis.length} for any {name} >= 0")
+        missing = [name for name in self.required if name not in sizes]
+        if missing:
+            raise SizeError(f"no data determine {', '.join(missing)}: pass {missing[0]}=... by keyword")
+        for axis in self.axes:
+            self._compare(axis, shapes[axis.input][axis.axis], sizes, given)
+        return sizes
+
+    def _compare(self, axis: Axis, length: int, sizes: Mapping[str, int], given: Mapping[str, int]) -> None:
+        due = evaluate_size(axis.length, sizes)
+        prefix = not axis.exact or bool(size_names(axis.length) & set(given))
+        if length == due or (prefix and length > due):
+            return
+        reasons = []
+        for name in sorted(size_names(axis.length)):
+            if name in given:
+                reasons.append(f"{name} = {sizes[name]} was given")
+            elif name in self.sources:
+                source = self.sources[name][0]
+                reasons.append(
+                    f"{name} = {sizes[name]} from the length {evaluate_size(source.length, sizes)} of {source.input}"
+                )
+        because = f" ({'; '.join(reasons)})" if reasons else ""
+        raise SizeError(
+            f"{axis.input} has length {length} on core axis {axis.axis}, "
+            f"but {axis.length} = {due} elements are needed{because}"
+        )
