@@ -1,0 +1,158 @@
+"""The order of the passes, and the report of what each of them did."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from sym2tf.errors import ArgumentError
+from sym2tf.ir.graph import Builder, Graph
+from sym2tf.passes.machine import choose_machine_operations
+from sym2tf.passes.reductions import reduce_less
+from sym2tf.passes.rewriting import rewrite
+from sym2tf.passes.rules import EXACT, REAL, STABLE
+from sym2tf.passes.sharing import share
+
+Level = Literal["stable", "real", "exact"]
+RULES = {"exact": EXACT, "real": (*EXACT, *REAL), "stable": (*EXACT, *REAL, *STABLE)}
+ROUNDS = 4
+
+
+class Pass(NamedTuple):
+    """A named step: valid graph in, valid graph and what it did out; the graph that came in is untouched."""
+
+    name: str
+    function: Callable[[Graph, str], tuple[Graph, Counter[str]]]
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass did."""
+
+    name: str
+    nodes_before: int
+    nodes_after: int
+    seconds: float
+    fired: Counter[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What every pass did, in order."""
+
+    records: tuple[PassRecord, ...] = field(default_factory=tuple)
+
+    @property
+    def seconds(self) -> float:
+        """The time that all passes took."""
+        return sum(record.seconds for record in self.records)
+
+    @property
+    def fired(self) -> Counter[str]:
+        """How often each rule was applied, by all passes together."""
+        return sum((record.fired for record in self.records), Counter[str]())
+
+    def __iter__(self) -> Iterator[PassRecord]:
+        return iter(self.records)
+
+    def __str__(self) -> str:
+        cells = self._cells()
+        widths = [max(len(row[k]) for row in cells) for k in range(4)]
+        lines = []
+        for name, *numbers, fired in cells:
+            aligned = (number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))
+            lines.append("  ".join((name.ljust(widths[0]), *aligned, fired)).rstrip())
+        lines.insert(1, "-" * max(map(len, lines)))
+        lines.insert(-1, lines[1])
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head, *body = ([html.escape(cell) for cell in row] for row in self._cells())
+        rows = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
+        for row in body:
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>")
+        return "<table>\n" + "\n".join(rows) + "\n</table>"
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [("pass", "before", "after", "ms", "what it did")]
+        for record in self.records:
+            rows.append(_row(record))
+        if self.records:
+            first, last = self.records[0], self.records[-1]
+            total = PassRecord("total", first.nodes_before, last.nodes_after, self.seconds, Counter())
+        else:
+            total = PassRecord("total", 0, 0, 0.0, Counter())
+        return [*rows, _row(total)]
+
+
+def optimize(graph: Graph, *, level: Level = "stable") -> tuple[Graph, Report]:
+    """The graph made small and quick, and the report of how.
+
+    Args:
+        graph: any valid graph.
+        level: `"exact"` only does what is equal for every float, NaN, infinities and signed zeros included;
+            `"real"` also what is equal in exact arithmetic; `"stable"` (the default) also takes forms that are more
+            accurate than what they replace, and none that are less.
+
+    Raises:
+        ArgumentError: an unknown level.
+    """
+    if level not in RULES:
+        raise ArgumentError(f"level is {level!r}; it must be one of {', '.join(map(repr, RULES))}")
+    records: list[PassRecord] = []
+
+    def run(step: Pass) -> bool:
+        nonlocal graph
+        start, before = time.perf_counter(), len(graph)
+        graph, fired = step.function(graph, level)
+        records.append(PassRecord(step.name, before, len(graph), time.perf_counter() - start, fired))
+        return bool(fired)
+
+    run(PRUNE)
+    run(REWRITE)
+    for _ in range(ROUNDS):
+        if not run(REDUCE) or not run(REWRITE):
+            break
+    for step in LAST:
+        run(step)
+    return graph, Report(tuple(records))
+
+
+def prune(graph: Graph, level: str = "stable") -> tuple[Graph, Counter[str]]:
+    """`graph` without the nodes that no output needs; inputs stay, since callers pass them."""
+    needed = set(graph.inputs) | set(graph.outputs.values())
+    for v in reversed(graph.order):
+        if v in needed:
+            needed.update(graph.operands(v))
+    dead = len(graph) - len(needed)
+    if not dead:
+        return graph, Counter()
+    builder, where = Builder(), dict[int, int]()
+    for v in graph.order:
+        if v in needed:
+            where[v] = builder.copy_node(graph, v, [where[u] for u in graph.operands(v)])
+    outputs = {name: where[v] for name, v in graph.outputs.items()}
+    return builder.build([where[v] for v in graph.inputs], outputs, graph.info), Counter({"dead node": dead})
+
+
+def _row(record: PassRecord) -> tuple[str, ...]:
+    fired = ", ".join(f"{name} {count}" for name, count in sorted(record.fired.items(), key=lambda i: (-i[1], i[0])))
+    return (
+        record.name, str(record.nodes_before), str(record.nodes_after), f"{1e3 * record.seconds:.1f}", fired
+    )
+
+
+# Rules first, since they speak only add, mul and pow. Reductions and rules then take turns: each makes work for the
+# other. Partial sums are looked for once nothing moves any more, and again among what the machine pass has grouped.
+PRUNE = Pass("prune", prune)
+REWRITE = Pass("fold and rewrite", lambda graph, level: rewrite(graph, RULES[level], collect=level != "exact"))
+REDUCE = Pass("reductions", lambda g, level: reduce_less(g, exact=level == "exact", split=level == "real"))
+LAST = (
+    Pass("sharing", lambda graph, level: share(graph, exact=level == "exact")),
+    Pass("machine", lambda graph, level: choose_machine_operations(graph, exact=level == "exact")),
+    Pass("sharing", lambda graph, level: share(graph, exact=level == "exact", flatten=False)),
+)
