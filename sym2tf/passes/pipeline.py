@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sym2tf.errors import ArgumentError
 from sym2tf.ir.graph import Builder, Graph
@@ -17,7 +17,8 @@ from sym2tf.passes.rewriting import rewrite
 from sym2tf.passes.rules import EXACT, REAL, STABLE
 from sym2tf.passes.sharing import share
 
-LEVELS = ("exact", "real", "stable")
+Level = Literal["exact", "real", "stable"]
+LEVELS: tuple[Level, ...] = ("exact", "real", "stable")
 RULES = {"exact": EXACT, "real": (*EXACT, *REAL), "stable": (*EXACT, *REAL, *STABLE)}
 ROUNDS = 4
 
