@@ -1,1 +1,25 @@
-"""sym2tf: mathematics from SymPy to fast numerics."""
+"""sym2tf: mathematics from SymPy to fast numerics.
+
+A SymPy expression is lowered to a graph, differentiated symbolically, optimised, drawn, and generated as TensorFlow
+code, checked against automatic differentiation and high-precision arithmetic.
+"""
+
+from sym2tf.api import check, differentiate, generate, optimize, render, to_sympy
+from sym2tf.compiled import CompiledFunction, compile
+from sym2tf.errors import Sym2TFError
+from sym2tf.frontend.lower import lower
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CompiledFunction",
+    "Sym2TFError",
+    "check",
+    "compile",
+    "differentiate",
+    "generate",
+    "lower",
+    "optimize",
+    "render",
+    "to_sympy",
+]

@@ -1,0 +1,86 @@
+"""The verbs of the library that are not methods: the stages of the compiler one by one, pictures, verification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sym2tf.autodiff import derivatives
+from sym2tf.backends.sympy import raise_to_sympy
+from sym2tf.backends.tensorflow.source import generate_source
+from sym2tf.check import CheckReport
+from sym2tf.compiled import CompiledFunction, compile
+from sym2tf.errors import ArgumentError
+from sym2tf.ir.graph import Graph
+from sym2tf.passes import pipeline
+from sym2tf.render.api import Picture, render_graph
+from sym2tf.trees import leaves
+
+
+def differentiate(graph: Graph, wrt: Any = None) -> Graph:
+    """The graph of the gradient of each (scalar) output.
+
+    Args:
+        graph: from `lower`, or any other.
+        wrt: an input, by symbol or name, or a sequence of them; all by default.
+
+    Returns:
+        A graph with the outputs `"out/0"`, `"out/1"`, ...: for each output one for each of `wrt`.
+
+    Raises:
+        DifferentiationError: an output is not scalar, or an operation has no derivative.
+    """
+    known: dict[Any, int] = {}
+    for v in graph.inputs:
+        known[graph[v].attributes["name"]] = known[graph[v].attributes["symbol"]] = v
+    chosen: Sequence[Any] = [graph[v].attributes["name"] for v in graph.inputs] if wrt is None else list(leaves(wrt))
+    unknown = [w for w in chosen if w not in known]
+    if unknown:
+        raise ArgumentError(f"wrt: {unknown[0]} is no input of the graph")
+    answer = derivatives.gradient(graph, [known[w] for w in chosen])
+    return Graph(answer.nx, answer.inputs, answer.outputs, {**answer.info, "outputs": tuple(answer.outputs)})
+
+
+def optimize(graph: Graph, *, level: str = "stable") -> Graph:
+    """The optimised graph; `compile(...).report` says what each pass did."""
+    return pipeline.optimize(graph, level=level)[0]
+
+
+def generate(graph: Graph, *, dtype: str = "float64", name: str = "f") -> str:
+    """Stand-alone TensorFlow source for a graph."""
+    return generate_source(graph, dtype=dtype, name=name).text
+
+
+def to_sympy(thing: Any) -> Any:
+    """A graph or compiled function raised back to SymPy, so that people can read what was derived.
+
+    Returns:
+        One expression for a single output, else a dict by output name.
+    """
+    graph = thing if isinstance(thing, Graph) else thing.lowered
+    raised = raise_to_sympy(graph)
+    return next(iter(raised.values())) if len(raised) == 1 else raised
+
+
+def render(thing: Any, path: Any = None, *, stage: str = "optimized", format: str | None = None) -> Picture:
+    """A picture of a graph.
+
+    Args:
+        thing: a CompiledFunction, a Graph, or an expression, which is compiled first.
+        path: where to write; the suffix says the format.
+        stage: `"lowered"` or `"optimized"`.
+        format: `"svg"`, `"png"`, `"pdf"` or `"dot"`; by default from the path, else SVG.
+
+    Raises:
+        RenderError: an unknown format, a graph too large to draw, or a file that cannot be written.
+    """
+    if isinstance(thing, Graph):
+        return render_graph(thing, path, format=format)
+    function = thing if isinstance(thing, CompiledFunction) else compile(thing)
+    return function.render(path, stage=stage, format=format)
+
+
+def check(thing: Any, **options: Any) -> CheckReport:
+    """Verify a compiled function, or an expression, which is compiled first; see `CompiledFunction.check`."""
+    function = thing if isinstance(thing, CompiledFunction) else compile(thing)
+    return function.check(**options)

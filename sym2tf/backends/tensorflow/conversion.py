@@ -1,0 +1,78 @@
+"""What callers may pass as an argument, as tensors of the dtype that a program was generated for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sym2tf.backends.constants import dtype_of
+from sym2tf.errors import ArgumentError, DtypeError
+from sym2tf.ir.types import Kind
+from sym2tf.lazy import lazy
+
+tf = lazy("tensorflow")
+
+
+class Converter:
+    """Converts the values of one parameter."""
+
+    def __init__(self, name: str, kind: Kind, dtype: str) -> None:
+        self.name = name
+        self.kind = kind
+        self.dtype = tf.as_dtype(dtype_of(kind, dtype))
+        self.numpy = self.dtype.as_numpy_dtype
+
+    def __call__(self, value: Any) -> Any:
+        """The tensor.
+
+        Raises:
+            DtypeError: a complex value for a real parameter, a number that the dtype cannot hold.
+            ArgumentError: something that is no number or array of numbers.
+        """
+        if type(value) is float and self.kind is Kind.REAL:
+            return tf.constant(value, self.dtype)
+        if isinstance(value, tf.Variable):
+            value = tf.convert_to_tensor(value)
+        if tf.is_tensor(value):
+            return self._tensor(value)
+        return self._array(value)
+
+    def _tensor(self, value: Any) -> Any:
+        value = tf.convert_to_tensor(value)
+        if value.dtype == self.dtype:
+            return value
+        self._refuse(value.dtype.is_complex, value.dtype.is_bool, value.dtype.name)
+        return tf.cast(value, self.dtype)
+
+    def _array(self, value: Any) -> Any:
+        if isinstance(value, np.ma.MaskedArray) and value.mask is not np.ma.nomask and np.any(value.mask):
+            raise ArgumentError(f"{self.name} has masked elements: fill or drop them")
+        array = np.asarray(value)
+        if array.dtype == object and array.size:
+            array = self._objects(array)
+        if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
+            raise ArgumentError(f"{self.name} must be numbers, got {type(value).__name__} of dtype {array.dtype}")
+        self._refuse(array.dtype.kind == "c", array.dtype.kind == "b", array.dtype.name)
+        if array.dtype.kind in "iu" and self.kind is Kind.REAL and array.size:
+            largest = max(abs(int(array.min())), abs(int(array.max())))
+            if largest > float(self.dtype.max):
+                raise DtypeError(f"{self.name} has the integer {largest}, which {self.dtype.name} cannot hold")
+        return tf.convert_to_tensor(array.astype(self.numpy, copy=False))
+
+    def _objects(self, array: Any) -> Any:
+        """Python integers beyond 64 bits, Fractions, SymPy numbers."""
+        try:
+            if any(isinstance(item, str) for item in array.flat):
+                raise TypeError
+            return array.astype(np.float64)
+        except OverflowError:
+            raise DtypeError(f"{self.name} has a number that {self.dtype.name} cannot hold") from None
+        except (TypeError, ValueError):
+            raise ArgumentError(f"{self.name} must be numbers, got {type(array.flat[0]).__name__}") from None
+
+    def _refuse(self, is_complex: bool, is_bool: bool, dtype: str) -> None:
+        if is_complex:
+            raise DtypeError(f"{self.name} is real, got {dtype}")
+        if self.kind is Kind.BOOLEAN and not is_bool:
+            raise DtypeError(f"{self.name} is a condition, got {dtype}")

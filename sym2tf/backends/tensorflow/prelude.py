@@ -1,0 +1,56 @@
+"""The few functions that generated code calls besides TensorFlow's own: plain, readable, on tensors of any batch rank.
+
+Those that a program uses are copied into its source, so each stands on its own and uses only `tf`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sym2tf.lazy import lazy
+
+tf = lazy("tensorflow")
+
+
+def broadcast_core(x: Any, shape: Any) -> Any:
+    """Stretch axes of length 1 so that the last axes of `x` have `shape`."""
+    batch = tf.shape(x)[: x.shape.rank - len(shape)]
+    return tf.broadcast_to(x, tf.concat([batch, shape], 0))
+
+
+def pad_axis(x: Any, axis: int, before: Any, after: Any) -> Any:
+    """Zeros before and after the elements of one axis (negative)."""
+    widths = [[0, 0]] * x.shape.rank
+    widths[axis] = [before, after]
+    return tf.pad(x, widths)
+
+
+def transpose_core(x: Any, axes: Any) -> Any:
+    """The last axes in a new order; `axes` are negative."""
+    rank = x.shape.rank
+    return tf.transpose(x, [*range(rank - len(axes)), *(rank + axis for axis in axes)])
+
+
+def prod_others(x: Any) -> Any:
+    """For each element of the last axis the product of all the others, without dividing."""
+    before = tf.math.cumprod(x, axis=-1, exclusive=True)
+    after = tf.math.cumprod(x, axis=-1, exclusive=True, reverse=True)
+    return before * after
+
+
+def batch_shape(*operands: Any) -> Any:
+    """The common batch shape of pairs `(tensor, number of core axes)`; None where nothing has batch axes."""
+    shape = None
+    for x, core in operands:
+        batch = x.shape.rank - core
+        if batch:
+            own = tf.shape(x)[:batch]
+            shape = own if shape is None else tf.broadcast_dynamic_shape(shape, own)
+    return shape
+
+
+def full_batch(x: Any, core: int, shape: Any) -> Any:
+    """`x` broadcast to the batch shape; it has `core` core axes."""
+    if shape is None:
+        return x
+    return tf.broadcast_to(x, tf.concat([shape, tf.shape(x)[x.shape.rank - core :]], 0))

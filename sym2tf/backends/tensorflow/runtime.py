@@ -1,0 +1,239 @@
+"""Generated code as something to call: traced once per pattern of ranks, thread-safe, differentiable with our own rules."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sym2tf.backends.sizes import batch_shape, core_shape, input_types
+from sym2tf.backends.tensorflow.conversion import Converter
+from sym2tf.backends.tensorflow.source import Source, generate_source
+from sym2tf.errors import ForkedProcessError, JitError, ShapeError
+from sym2tf.ir.binding import Binding
+from sym2tf.ir.dims import evaluate_size
+from sym2tf.ir.graph import Graph
+from sym2tf.ir.types import Kind
+from sym2tf.lazy import lazy
+from sym2tf.trees import leaves
+
+tf = lazy("tensorflow")
+_record = lazy("tensorflow.python.eager.record")
+_numbers = itertools.count(1)
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = "tensorflow" in sys.modules
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def require_jit(graph: Graph) -> None:
+    """Refuse XLA where it is known to fail.
+
+    Raises:
+        JitError: names each operation that XLA cannot compile or computes badly, and why.
+    """
+    reasons = {graph[v].op.name: graph[v].op.tf.xla for v in graph.order if graph[v].op.tf and graph[v].op.tf.xla}  # type: ignore[union-attr]
+    if reasons:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise JitError(f"jit=True is refused for {listed}")
+
+
+class Program:
+    """A graph that runs on TensorFlow.
+
+    Args:
+        graph: what to run.
+        dtype: of real values.
+        jit: compile with XLA.
+        pullback: makes the program of the vector-Jacobian product (primals, then cotangents of the real outputs);
+            called the first time that a `GradientTape` asks.
+        name, title: for the source.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        dtype: str = "float64",
+        jit: bool = False,
+        pullback: Callable[[], Program] | None = None,
+        name: str = "f",
+        title: str = "",
+    ) -> None:
+        if jit:
+            require_jit(graph)
+        self.graph, self.dtype, self.jit = graph, dtype, jit
+        self.source = generate_source(graph, dtype=dtype, name=name, title=title)
+        self.types = input_types(graph)
+        self.binding = Binding(graph)
+        self.traces = 0
+        self._pullback_maker = pullback
+        self._pullback: Program | None = None
+        self._lock = threading.RLock()
+        self._traced: dict[Any, Any] = {}
+        self._python = load(self.source)
+        self._converters = [Converter(n, t.kind, dtype) for n, t in self.types.items()]
+        self._cores = [t.rank for t in self.types.values()]
+        self._sized = any(self._cores) or bool(self.binding.required)
+        self._size_names = list(self.source.sizes.values())
+
+    def __call__(self, values: Sequence[Any], sizes: Mapping[str, int] | None = None) -> list[Any]:
+        """The outputs as tensors, in order.
+
+        Args:
+            values: one for each input, in order: numbers, arrays, tensors or variables.
+            sizes: numbers for sizes; the others are bound by the data.
+
+        Raises:
+            ShapeError, SizeError: shapes that do not fit; DtypeError, ArgumentError: values that are no numbers.
+            ForkedProcessError: in a child forked after TensorFlow was loaded.
+        """
+        if _forked:
+            raise ForkedProcessError(
+                "TensorFlow does not survive fork: use multiprocessing.get_context('spawn'), or import and compile in the child"
+            )
+        tensors = [convert(value) for convert, value in zip(self._converters, values, strict=True)]
+        extra: list[Any] = []
+        if self._sized:
+            tensors, extra = self._fit(tensors, sizes or {})
+        if not tf.executing_eagerly():
+            return self.differentiable(*tensors, *extra)
+        try:
+            if _record.could_possibly_record():
+                return self.differentiable(*tensors, *extra)
+            answers: list[Any] = self._concrete(tensors)(*tensors, *extra)
+        except tf.errors.InvalidArgumentError:
+            self._explain(tensors)
+            raise
+        return answers
+
+    def differentiable(self, *tensors: Any) -> list[Any]:
+        """The outputs, recorded on any watching tape with sym2tf's own derivative."""
+        count = len(self.types)
+        if self._pullback_maker is None:
+            return self._forward(tensors)
+        primals, extra = tensors[:count], tensors[count:]
+        return list(_with_gradient(self, extra)(*primals)) if primals else self._forward(tensors)
+
+    @property
+    def pullback(self) -> Program:
+        """The program of the vector-Jacobian product."""
+        with self._lock:
+            if self._pullback is None:
+                assert self._pullback_maker is not None
+                self._pullback = self._pullback_maker()
+            return self._pullback
+
+    def flat(self, *tensors: Any) -> list[Any]:
+        """The generated function on tensors, inputs first, required sizes after them; outputs in order."""
+        count = len(self.types)
+        sizes = dict(zip(self._size_names, tensors[count:], strict=True))
+        return list(leaves(self._python(*tensors[:count], **sizes)))
+
+    def _forward(self, tensors: Sequence[Any]) -> list[Any]:
+        if tf.executing_eagerly():
+            answers: list[Any] = self._concrete(tensors[: len(self.types)])(*tensors)
+            return answers
+        if self.jit:
+            jitted: list[Any] = tf.function(self.flat, autograph=False, jit_compile=True)(*tensors)
+            return jitted
+        return self.flat(*tensors)
+
+    def _concrete(self, tensors: Sequence[Any]) -> Any:
+        key = tuple([len(t.shape) for t in tensors])
+        concrete = self._traced.get(key)
+        return concrete if concrete is not None else self._trace(key, tensors)
+
+    def _trace(self, key: tuple[int, ...], tensors: Sequence[Any]) -> Any:
+        with self._lock:
+            if key not in self._traced:
+                specs = [tf.TensorSpec([None] * len(t.shape), t.dtype) for t in tensors]
+                specs += [tf.TensorSpec([], tf.int64) for _ in self._size_names]
+                function = tf.function(self.flat, autograph=False, jit_compile=True if self.jit else None)
+                self._traced[key] = function.get_concrete_function(*specs)
+                self.traces += 1
+            return self._traced[key]
+
+    def _fit(self, tensors: list[Any], given: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
+        """Check core shapes, cut prefixes, and hand out the sizes that no data determine."""
+        shapes = {}
+        for (name, type_), tensor in zip(self.types.items(), tensors, strict=True):
+            if tensor.shape.rank is None:
+                raise ShapeError(f"{name} has unknown rank: set its shape, at least the number of axes")
+            core_shape(name, type_, tensor.shape.as_list())
+            shapes[name] = tuple(tensor.shape.as_list())
+        if all(d is not None for s in shapes.values() for d in s):
+            sizes = self.binding.bind(shapes, given)
+            if given:
+                tensors = [self._prefix(t, type_, sizes) for t, type_ in zip(tensors, self.types.values(), strict=True)]
+            return tensors, [tf.constant(sizes[s], tf.int64) for s in self.source.sizes]
+        # inside the caller's graph lengths may be unknown; what is known is compared, the rest TensorFlow checks
+        return tensors, [tf.convert_to_tensor(given[s], tf.int64) for s in self.source.sizes]
+
+    def _prefix(self, tensor: Any, type_: Any, sizes: Mapping[str, int]) -> Any:
+        due = [evaluate_size(d, sizes) for d in type_.shape]
+        if due == tensor.shape.as_list()[len(tensor.shape) - len(due) :]:
+            return tensor
+        return tensor[(..., *(slice(0, d) for d in due))]
+
+    def _explain(self, tensors: Sequence[Any]) -> None:
+        """Raise the error that names the inputs, if it is shapes that TensorFlow complained about."""
+        shapes = {n: tuple(t.shape.as_list()) for n, t in zip(self.types, tensors, strict=True)}
+        batch_shape(self.types, shapes)
+
+
+def load(source: Source) -> Callable[..., Any]:
+    """The function that generated source defines; tracebacks and `inspect.getsource` show its text."""
+    filename = f"<sym2tf {source.function} {next(_numbers)}>"
+    namespace: dict[str, Any] = {"__name__": "sym2tf.generated"}
+    getattr(tf, "constant")  # noqa: B009  import TensorFlow quietly before the generated code does
+    exec(compile(source.text, filename, "exec"), namespace)  # noqa: S102  text of our own making
+    linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
+    function: Callable[..., Any] = namespace[source.function]
+    weakref.finalize(function, linecache.cache.pop, filename, None)
+    return function
+
+
+def _with_gradient(program: Program, extra: Sequence[Any]) -> Callable[..., Any]:
+    """`program` as a function of its inputs with our derivative; `extra` are sizes."""
+    kinds = [t.kind for t in program.types.values()]
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def call(*primals: Any) -> Any:
+        answers = program._forward((*primals, *extra))
+        real = [k for k, a in enumerate(answers) if a.dtype.is_floating]
+
+        def pull_back(*cotangents: Any) -> list[Any]:
+            # without identity the second order of a gradient inside a tf.function leaves the function's scope
+            inner = [tf.identity(p) for p in primals]
+            seeds = [tf.convert_to_tensor(cotangents[k]) for k in real]
+            found = iter(program.pullback.differentiable(*inner, *seeds, *extra))
+            return [
+                sum_to_shape(next(found), p) if kind >= Kind.REAL else None
+                for kind, p in zip(kinds, inner, strict=True)
+            ]
+
+        return answers, pull_back
+
+    return call  # type: ignore[no-any-return]
+
+
+def sum_to_shape(cotangent: Any, primal: Any) -> Any:
+    """Reduce a cotangent with the full batch shape to the shape of the operand that it belongs to."""
+    if cotangent.shape.is_fully_defined() and primal.shape.is_fully_defined():
+        if cotangent.shape == primal.shape:
+            return cotangent
+    axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(primal), s1=tf.shape(cotangent))
+    return tf.reshape(tf.reduce_sum(cotangent, axes), tf.shape(primal))
+
+

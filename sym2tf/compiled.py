@@ -1,0 +1,387 @@
+"""`compile`, and what it returns: a function of arrays that knows its graph, its source and its derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import sympy as sp
+
+from sym2tf import check as checking
+from sym2tf.autodiff import derivatives
+from sym2tf.autodiff.derivatives import name_of
+from sym2tf.backends.constants import FORMATS
+from sym2tf.backends.tensorflow.runtime import Program, require_jit
+from sym2tf.backends.tensorflow.source import generate_source
+from sym2tf.errors import ArgumentError, DifferentiationError, DtypeError, SizeError
+from sym2tf.frontend.describe import describe, is_small
+from sym2tf.frontend.lower import lower
+from sym2tf.ir.binding import Binding
+from sym2tf.ir.graph import Graph, Node
+from sym2tf.ir.types import Kind
+from sym2tf.lazy import lazy
+from sym2tf.passes.pipeline import Level, Report, optimize
+from sym2tf.render.api import Picture, render_graph
+from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
+
+tf = lazy("tensorflow")
+REAL_DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+def compile(
+    expr: Any,
+    args: Any = None,
+    *,
+    dtype: Any = "float64",
+    jit: bool = False,
+    indices: Sequence[Any] = (),
+    level: Level = "stable",
+    name: str = "f",
+) -> CompiledFunction:
+    """A fast function from a SymPy expression.
+
+    Args:
+        expr: a SymPy expression, a number, or a list, tuple or dict of these, nested as you like; the function returns
+            the same structure.
+        args: the arguments in order: symbols, indexed bases or elements, applied functions, and nests of these. By
+            default the free inputs sorted by name; symbols that are sizes (in bounds and shapes) are left out.
+        dtype: of real values: `"float64"`, `"float32"`, `"bfloat16"` or `"float16"`, or the NumPy or TensorFlow type.
+        jit: compile with XLA; refused where XLA computes an operation badly.
+        indices: the order of free indices as output axes; by default sorted by name.
+        level: which rewrite rules may be used: `"exact"` (same bits), `"real"` (same in exact arithmetic), `"stable"`
+            (those and the ones that keep more digits).
+        name: of the generated function.
+
+    Raises:
+        UnsupportedExpressionError: lists every sub-expression that cannot be lowered.
+        ArgumentError: `args` lacks an input, or something is no expression.
+        DtypeError: an unknown dtype.
+        JitError: XLA is not to be trusted with an operation.
+
+    Example:
+        >>> x, y = sp.symbols("x y")
+        >>> f = compile(sp.exp(-x**2) * sp.sin(y))
+        >>> f(0.5, 1.0)
+    """
+    graph = lower(expr, args=args, indices=indices)
+    return CompiledFunction(graph, dtype=_dtype_name(dtype), jit=jit, level=level, name=name, expr=expr)
+
+
+class CompiledFunction:
+    """A function of numbers and arrays, made by `compile` or as a derivative of another one.
+
+    Call it with its arguments by position or by name; sizes by name only. Arguments broadcast over batch axes, which
+    stand in front of the core axes of each argument (see `signature`).
+
+    Attributes:
+        lowered: the graph as it came from SymPy or from differentiation, before optimisation.
+        dtype: of real values.
+        jit: whether XLA compiles it.
+        expr: what was compiled; None for derivatives.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        dtype: str = "float64",
+        jit: bool = False,
+        level: Level = "stable",
+        name: str = "f",
+        expr: Any = None,
+        title: str = "",
+    ) -> None:
+        self.lowered = graph
+        self.dtype, self.jit, self.level, self.name, self.expr = dtype, jit, level, name, expr
+        self.title = title or _title(expr)
+        self._optimized = optimize(graph, level=level)
+        if jit:
+            require_jit(self.graph)
+        self._arguments: tuple[Any, ...] = tuple(graph.info["args"])
+        self._nest: Any = graph.info["outputs"]
+        self._names = [_input_name(graph[v]) for v in graph.inputs]
+        self._sizes = dict(graph.info.get("sizes", {}))
+        self._leaf_names = list(leaves(self._arguments))
+        self._plain = self._arguments == tuple(self._names)
+
+    # What it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        """The optimised graph; `graph.nx` is a `networkx.MultiDiGraph`."""
+        return self._optimized[0]
+
+    @property
+    def report(self) -> Report:
+        """What every pass did: nodes before and after, rules fired, seconds."""
+        return self._optimized[1]
+
+    @cached_property
+    def source(self) -> str:
+        """Stand-alone TensorFlow code that can be pasted into another program; needs no sym2tf."""
+        if "_program" in self.__dict__:
+            return self._program.source.text
+        return generate_source(self.graph, dtype=self.dtype, name=self.name, title=self.title).text
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The arguments in order, as names; nests stay nests."""
+        return self._arguments
+
+    @cached_property
+    def sizes(self) -> dict[str, bool]:
+        """The sizes, which are passed by name, and whether each must be given because no data determine it."""
+        required = Binding(self.graph).required
+        used = Binding(self.graph).names
+        return {name: name in required for name in used}
+
+    @property
+    def signature(self) -> str:
+        """Core shapes as in NumPy's generalised ufuncs, `"(n),(n),()->()"`."""
+        inputs = ",".join(_core(self.lowered[v]) for v in self.lowered.inputs)
+        outputs = ",".join(_core(self.lowered[v]) for v in self.lowered.outputs.values())
+        return f"{inputs}->{outputs}"
+
+    @property
+    def traces(self) -> int:
+        """How often TensorFlow has traced it: once for each pattern of ranks that it was called with."""
+        return self._program.traces if "_program" in self.__dict__ else 0
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(str(a) for a in self._arguments)
+        return f"<sym2tf {self.name}({arguments}): {self.title}; {self.signature}, {self.dtype}{', jit' * self.jit}>"
+
+    def _repr_latex_(self) -> str | None:
+        """The expression, where it is small enough to be read."""
+        if self.expr is None or is_nest(self.expr) or not is_small(self.expr, 400):
+            return None
+        return f"$\\displaystyle {sp.latex(self.expr)}$"
+
+    def _repr_svg_(self) -> str | None:
+        return self.render()._repr_svg_()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/plain": repr(self)}
+        latex = self._repr_latex_()
+        if latex is not None:
+            bundle["text/latex"] = latex
+        if len(self.graph) <= 200:
+            bundle["image/svg+xml"] = self._repr_svg_()
+        return bundle
+
+    def render(self, path: Any = None, *, stage: str = "optimized", format: str | None = None) -> Picture:
+        """A picture of the graph; see `sym2tf.render`."""
+        graphs = {"lowered": self.lowered, "optimized": self.graph}
+        if stage not in graphs:
+            raise ArgumentError(f"stage is one of {', '.join(graphs)}, got {stage!r}")
+        return render_graph(graphs[stage], path, format=format, dtype=self.dtype)
+
+    # Calling it --------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The value: the structure that was compiled, with tensors as leaves.
+
+        Raises:
+            ArgumentError: missing, unknown or repeated arguments.
+            ShapeError, SizeError, DtypeError: data that do not fit.
+        """
+        if not kwargs and self._plain and len(args) == len(self._names):
+            answers = self._program(args)
+        else:
+            values, sizes = self._bind(args, kwargs)
+            answers = self._program(values, sizes)
+        return answers[0] if type(self._nest) is str else refill(self._nest, answers)
+
+    @cached_property
+    def function(self) -> Any:
+        """The `tf.function` to call inside other TensorFlow code; a `GradientTape` sees our derivative."""
+        return tf.function(self.__call__, autograph=False, reduce_retracing=True)
+
+    @cached_property
+    def _program(self) -> Program:
+        real = {n: v for n, v in self.lowered.outputs.items() if self.lowered[v].type.kind >= Kind.REAL}
+        inputs = [v for v in self.lowered.inputs if self.lowered[v].type.kind >= Kind.REAL]
+
+        def pullback() -> Program:
+            graph = Graph(self.lowered.nx, self.lowered.inputs, real, self.lowered.info)
+            return self._derived(derivatives.vjp(graph, inputs), self.lowered.info["args"], (), "vjp")._program
+
+        return Program(
+            self.graph, dtype=self.dtype, jit=self.jit, name=self.name, title=self.title,
+            pullback=pullback if real and inputs else None,
+        )
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
+        if len(args) > len(self._arguments):
+            raise ArgumentError(
+                f"{self.name} takes {len(self._arguments)} positional arguments ({self._listed()}), got {len(args)}"
+            )
+        found: dict[str, Any] = {}
+        for k, value in enumerate(args):
+            try:
+                found.update((leaf, item) for leaf, item, _ in match_nest(self._arguments[k], value, f"[{k}]"))
+            except ValueError as error:
+                raise ArgumentError(f"{self.name}: {error}") from None
+        unknown = [k for k in kwargs if k not in self._leaf_names and k not in self._sizes]
+        if unknown:
+            raise ArgumentError(f"{self.name} has no argument {', '.join(map(repr, unknown))}; it takes {self._listed()}")
+        repeated = [k for k in kwargs if k in found]
+        if repeated:
+            raise ArgumentError(f"{self.name} got {', '.join(repeated)} by position and by name")
+        found |= kwargs
+        missing = [n for n in self._names if n not in found]
+        if missing:
+            raise ArgumentError(f"{self.name} lacks {', '.join(missing)}; it takes {self._listed()}")
+        sizes = {n: _size(n, found[n]) for n in self._sizes if found.get(n) is not None}
+        return [found[n] for n in self._names], sizes
+
+    def _listed(self) -> str:
+        listed = ", ".join(str(a) for a in self._arguments)
+        sizes = [n if required else f"{n} (optional)" for n, required in self.sizes.items()]
+        return listed + (f"; sizes by name: {', '.join(sizes)}" if sizes else "")
+
+    # Derivatives -------------------------------------------------------------------------------------------------
+
+    def gradient(self, wrt: Any = None) -> CompiledFunction:
+        """The gradient at each point of the batch.
+
+        Args:
+            wrt: an input (symbol, base or name) gives one output of its core shape; a sequence, or None for all real
+                inputs, a tuple in that order.
+
+        Raises:
+            DifferentiationError: an output is not scalar (use `jacobian`), or there is no derivative.
+        """
+        inputs, nest = self._resolve(wrt)
+        return self._derived(
+            derivatives.gradient(self.lowered, inputs), self._arguments, self._nested(nest), "gradient"
+        )
+
+    def value_and_gradient(self, wrt: Any = None) -> CompiledFunction:
+        """`(value, gradient)` from one graph that shares what they have in common."""
+        inputs, nest = self._resolve(wrt)
+        graph = derivatives.gradient(self.lowered, inputs, values=True)
+        gradient = map_nest(lambda leaf, path: f"d/{leaf}", self._nested(nest))
+        return self._derived(graph, self._arguments, (self._nest, gradient), "value_and_gradient")
+
+    def jacobian(self, wrt: Any = None) -> CompiledFunction:
+        """The derivative of every output element by every input element: core axes of the output, then of the input."""
+        inputs, nest = self._resolve(wrt)
+        return self._derived(
+            derivatives.jacobian(self.lowered, inputs), self._arguments, self._nested(nest), "jacobian"
+        )
+
+    def hessian(self, wrt: Any = None) -> CompiledFunction:
+        """The second derivatives of a scalar; for several inputs a nest of nests, one for each pair."""
+        inputs, nest = self._resolve(wrt)
+        outer = self._nested(nest)
+        full = map_nest(lambda leaf, path: _numbered(nest, leaf), outer)
+        return self._derived(derivatives.hessian(self.lowered, inputs), self._arguments, full, "hessian")
+
+    def jvp(self, wrt: Any = None) -> CompiledFunction:
+        """The derivative along tangents, which are arguments after the primals, one for each of `wrt`."""
+        inputs, _ = self._resolve(wrt)
+        graph = derivatives.jvp(self.lowered, inputs)
+        return self._derived(graph, self._with_new(graph), self._nest, "jvp")
+
+    def vjp(self, wrt: Any = None) -> CompiledFunction:
+        """The cotangents of `wrt`, from those of the outputs, which are arguments after the primals, in order."""
+        inputs, nest = self._resolve(wrt)
+        graph = derivatives.vjp(self.lowered, inputs)
+        return self._derived(graph, self._with_new(graph), _numbered(nest, ""), "vjp")
+
+    def hvp(self, wrt: Any = None) -> CompiledFunction:
+        """The Hessian times a vector, given as arguments after the primals, one for each of `wrt`; no Hessian is formed."""
+        inputs, nest = self._resolve(wrt)
+        graph = derivatives.hvp(self.lowered, inputs)
+        return self._derived(graph, self._with_new(graph), self._nested(nest), "hvp")
+
+    def _derived(self, graph: Graph, arguments: Any, outputs: Any, kind: str) -> CompiledFunction:
+        nest = outputs if outputs != () else tuple(graph.outputs)
+        info = {**graph.info, "args": self._arguments_with(graph, arguments), "outputs": nest}
+        graph = Graph(graph.nx, graph.inputs, graph.outputs, info)
+        return CompiledFunction(
+            graph, dtype=self.dtype, jit=self.jit, level=self.level, name=f"{self.name}_{kind}",
+            title=f"{kind.replace('_', ' ')} of {self.title}",
+        )
+
+    def _arguments_with(self, graph: Graph, arguments: Any) -> tuple[Any, ...]:
+        known = set(leaves(arguments))
+        return (*arguments, *(n for n in (_input_name(graph[v]) for v in graph.inputs) if n not in known))
+
+    def _with_new(self, graph: Graph) -> tuple[Any, ...]:
+        return self._arguments_with(graph, self._arguments)
+
+    def _nested(self, nest: Any) -> Any:
+        """The outputs, each replaced by the nest of its derivatives."""
+        return map_nest(lambda leaf, path: _numbered(nest, leaf), self._nest)
+
+    def _resolve(self, wrt: Any) -> tuple[list[int], Any]:
+        """Input nodes, and the nest of `wrt`."""
+        graph = self.lowered
+        by_name = {_input_name(graph[v]): v for v in graph.inputs}
+        by_symbol = {graph[v].attributes["symbol"]: v for v in graph.inputs}
+        if wrt is None:
+            wrt = tuple(n for n in self._leaf_names if n in by_name and graph[by_name[n]].type.kind >= Kind.REAL)
+        found = []
+        for leaf in leaves(wrt):
+            v = by_name.get(leaf) if isinstance(leaf, str) else by_symbol.get(leaf)
+            if v is None:
+                raise ArgumentError(f"wrt: {describe(leaf)} is no input of {self.name}; its inputs are {', '.join(by_name)}")
+            if graph[v].type.kind < Kind.REAL:
+                raise DifferentiationError(f"wrt: {leaf} is {graph[v].type.kind}")
+            found.append(v)
+        if len(set(found)) < len(found):
+            raise ArgumentError("wrt names an input twice")
+        return found, tuple(wrt) if isinstance(wrt, list) else wrt
+
+    # Verification ------------------------------------------------------------------------------------------------
+
+    def check(self, **options: Any) -> checking.CheckReport:
+        """Compare values with mpmath and derivatives with `GradientTape` and finite differences; see `sym2tf.check`."""
+        return checking.check_function(self, **options)
+
+
+def _numbered(nest: Any, output: str) -> Any:
+    """The nest of `wrt` with the names of the derivatives of one output as leaves."""
+    names: Iterator[str] = (name_of(output, k) for k in range(sum(1 for _ in leaves(nest))))
+    return refill(nest, names) if is_nest(nest) else next(names)
+
+
+def _input_name(node: Node) -> str:
+    name: str = node.attributes["name"]
+    return name
+
+
+def _core(node: Node) -> str:
+    return f"({','.join(map(str, node.type.shape))})"
+
+
+def _size(name: str, value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise SizeError(f"{name} is a size and must be an integer, got {value!r}") from None
+    if number != value or number < 0:
+        raise SizeError(f"{name} is a size and must be an integer >= 0, got {value!r}")
+    return number
+
+
+def _title(expr: Any) -> str:
+    if not is_nest(expr):
+        return describe(expr, 200)
+    return str(map_nest(lambda leaf, path: describe(leaf, 60), expr))[:200]
+
+
+def _dtype_name(dtype: Any) -> str:
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", str(dtype))
+    if name == "float":
+        name = "float64"
+    if name in REAL_DTYPES:
+        return str(name)
+    if name in FORMATS:
+        raise DtypeError(f"{name}: complex functions are not supported yet")
+    raise DtypeError(f"unknown dtype {dtype!r}; use one of {', '.join(REAL_DTYPES)}")
+
+
