@@ -20,6 +20,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.op import Op
@@ -191,13 +192,15 @@ class _Table:
 
 def _greedy(cells: list[set[int]], new: Callable[[tuple[int, ...]], int]) -> None:
     """Extract pairs from `cells` in place until no pair stands in two of them."""
-    holders: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+    counts: Counter[tuple[int, int]] = Counter()
+    for cell in cells:
+        counts.update(combinations(sorted(cell), 2))
+    holders: dict[tuple[int, int], set[int]] = {pair: set() for pair, count in counts.items() if count > 1}
     for k, cell in enumerate(cells):
-        items = sorted(cell)
-        for i, a in enumerate(items):
-            for b in items[i + 1 :]:
-                holders[a, b].add(k)
-    heap = [(-len(where), pair) for pair, where in holders.items() if len(where) > 1]
+        for pair in combinations(sorted(cell), 2):
+            if pair in holders:  # most pairs stand in one row only
+                holders[pair].add(k)
+    heap = [(-len(where), pair) for pair, where in holders.items()]
     heapq.heapify(heap)
     while heap:
         count, pair = heapq.heappop(heap)
@@ -207,19 +210,19 @@ def _greedy(cells: list[set[int]], new: Callable[[tuple[int, ...]], int]) -> Non
                 heapq.heappush(heap, (-len(where), pair))
             continue
         del holders[pair]
-        joined, touched = new(pair), set()
+        joined, fresh = new(pair), defaultdict[int, set[int]](set)
         for k in where:
             cell = cells[k]
             cell.difference_update(pair)
             for other in cell:
                 for item in pair:
-                    holders[min(item, other), max(item, other)].discard(k)
-                holders[other, joined].add(k)
-                touched.add((other, joined))
+                    holders.get((min(item, other), max(item, other)), set()).discard(k)
+                fresh[other].add(k)
             cell.add(joined)
-        for fresh in touched:
-            if len(holders[fresh]) > 1:
-                heapq.heappush(heap, (-len(holders[fresh]), fresh))
+        for other, among in fresh.items():
+            if len(among) > 1:
+                holders[other, joined] = among
+                heapq.heappush(heap, (-len(among), (other, joined)))
 
 
 def _rebuild(graph: Graph, tables: dict[Op, _Table]) -> Graph:
