@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import Kind, TensorType, broadcast_shapes
 from sym2tf.ops import elementary, logic, piecewise_linear, special
-from sym2tf.ops.arithmetic import add, cast, mul, pow_
+from sym2tf.ops.arithmetic import add, cast, log, mul, pow_
 from sym2tf.ops.leaves import Exact, exact
-from sym2tf.passes.facts import Facts
+from sym2tf.passes.facts import NONNEGATIVE, Facts
 from sym2tf.passes.patterns import Growing
 
 MAX_BITS = 4096
@@ -109,7 +109,7 @@ def _fold_mul(values: Sequence[Exact], attributes: Attributes) -> Exact | None:
     if not any(isinstance(x, float) for x in values):
         product = Fraction(1)
         for x in values:
-            product *= x
+            product *= Fraction(x)
             if _bits(product) > MAX_BITS:
                 return None
         return product
@@ -146,7 +146,9 @@ def _fold_cast(values: Sequence[Exact], attributes: Attributes) -> Exact | None:
 
 
 def _rounded(to: Callable[[Any], int]) -> Callable[[Sequence[Exact], Attributes], Exact]:
-    return lambda values, attributes: Fraction(to(values[0])) if isinstance(values[0], Fraction) else values[0]
+    return lambda values, attributes: (
+        Fraction(to(values[0])) if isinstance(values[0], Fraction) else values[0]
+    )
 
 
 def _at(point: int, value: Fraction) -> Callable[[Sequence[Exact], Attributes], Exact | None]:
@@ -174,15 +176,29 @@ _FOLDS: dict[Op, Callable[[Sequence[Exact], Attributes], Exact | None]] = {
     piecewise_linear.min_: _fold_extreme(min),
     piecewise_linear.abs_: lambda x, attributes: exact(abs(x[0])),
     piecewise_linear.sign: lambda x, attributes: (
-        Fraction((x[0] > 0) - (x[0] < 0)) if x[0] == x[0] and (isinstance(x[0], Fraction) or x[0]) else x[0]),
+        Fraction((x[0] > 0) - (x[0] < 0)) if x[0] == x[0] and (isinstance(x[0], Fraction) or x[0]) else x[0]
+    ),
     piecewise_linear.floor: _rounded(math.floor),
     piecewise_linear.ceiling: _rounded(math.ceil),
     piecewise_linear.mod: _fold_mod,
-    **{op: _at(0, Fraction(0)) for op in (
-        elementary.sin, elementary.tan, elementary.asin, elementary.atan, elementary.sinh, elementary.tanh,
-        elementary.asinh, elementary.atanh, elementary.log1p, elementary.expm1, special.erf)},
+    **{
+        op: _at(0, Fraction(0))
+        for op in (
+            elementary.sin,
+            elementary.tan,
+            elementary.asin,
+            elementary.atan,
+            elementary.sinh,
+            elementary.tanh,
+            elementary.asinh,
+            elementary.atanh,
+            elementary.log1p,
+            elementary.expm1,
+            special.erf,
+        )
+    },
     **{op: _at(0, Fraction(1)) for op in (elementary.exp, elementary.cos, elementary.cosh, special.erfc)},
-    **{op: _at(1, Fraction(0)) for op in (elementary.log, elementary.acos, elementary.acosh)},
+    **{op: _at(1, Fraction(0)) for op in (log, elementary.acos, elementary.acosh)},
     elementary.sigmoid: _at(0, Fraction(1, 2)),
 }
 
@@ -199,7 +215,9 @@ def split_product(graph: Growing, operands: Rest, type: TensorType) -> tuple[Fra
     coefficient = graph.constants[numbers[0]]
     if broadcast_shapes(graph.nodes[u].type.shape for u in rest) != type.shape:
         return None
-    return (coefficient, rest) if isinstance(coefficient, Fraction) and _bits(coefficient) <= MAX_BITS else None
+    return (
+        (coefficient, rest) if isinstance(coefficient, Fraction) and _bits(coefficient) <= MAX_BITS else None
+    )
 
 
 def merged_numbers(graph: Canonical, op: Op, operands: Rest, due: TensorType) -> Rest:
@@ -244,8 +262,10 @@ def _like_terms(graph: Canonical, operands: Rest, due: TensorType) -> Rest:
         if len(alike) == 1:
             kept.append(alike[0])
             continue
-        coefficient = sum((pair[0] if pair else Fraction(1) for pair in map(graph.coefficients.__getitem__, alike)),
-                          Fraction(0))
+        coefficient = sum(
+            (pair[0] if pair else Fraction(1) for pair in map(graph.coefficients.__getitem__, alike)),
+            Fraction(0),
+        )
         if coefficient:
             kept.append(_scaled(graph, coefficient, rest))
     return tuple(kept) if kept else (graph.number(Fraction(0), due),)
@@ -332,7 +352,7 @@ def power_form(graph: Canonical, base: int, exponent: int) -> int | None:
         if root == base:
             return None
         if inner.denominator == 1 and inner.numerator % 2 == 0 and e.denominator != 1:
-            root = root if graph.facts[root] & Facts.NONNEGATIVE else graph.add(piecewise_linear.abs_, (root,))
+            root = root if graph.facts[root] & NONNEGATIVE else graph.add(piecewise_linear.abs_, (root,))
         graph.count("power of a power")
         return graph.add(pow_, (root, graph.number(inner * e, graph.nodes[root].type)))
     pair = graph.coefficients[base]

@@ -150,7 +150,9 @@ def names_of(pattern: Any) -> frozenset[str]:
     return frozenset((pattern.name,)) if isinstance(pattern, Wild) else frozenset()
 
 
-def _match_all(graph: Growing, goals: tuple[tuple[Pattern, int], ...], bindings: Bindings) -> Iterator[Bindings]:
+def _match_all(
+    graph: Growing, goals: tuple[tuple[Pattern, int], ...], bindings: Bindings
+) -> Iterator[Bindings]:
     if not goals:
         yield bindings
         return
@@ -199,7 +201,8 @@ def _match_parts(
                 yield from _match_all(graph, ((part, left),), bindings)
         return
     tried = 0
-    for k, u in enumerate(operands):
+    for k in range(len(operands) - 1, -1, -1):  # the newest first: of nested conditions, the innermost
+        u = operands[k]
         if not _may_match(graph, part, u, bindings):
             continue
         for bound in _match_all(graph, ((part, u),), bindings):
@@ -226,7 +229,9 @@ def _bind(graph: Growing, pattern: Wild, v: int, bindings: Bindings) -> Bindings
     return {**bindings, pattern.name: v}
 
 
-def _bind_attributes(pattern: Mapping[str, Any], attributes: Attributes, bindings: Bindings) -> Bindings | None:
+def _bind_attributes(
+    pattern: Mapping[str, Any], attributes: Attributes, bindings: Bindings
+) -> Bindings | None:
     for key, due in pattern.items():
         value = attributes[key]
         if not isinstance(due, Wild):
@@ -246,9 +251,7 @@ def same_number(a: Exact | None, b: Exact) -> bool:
 
 def _term(op: Op, operands: list[Pattern], attributes: Attributes) -> Pattern:
     if op.associative:
-        operands = [
-            p for o in operands for p in (o.operands if isinstance(o, Term) and o.op is op else (o,))
-        ]
+        operands = [p for o in operands for p in (o.operands if isinstance(o, Term) and o.op is op else (o,))]
     if op in (add, mul):
         assert op.numpy is not None
         numbers = [o.value for o in operands if isinstance(o, Number)]

@@ -130,7 +130,9 @@ class Rewriter(Builder):
         self.collect = collect
         self.fired: Counter[str] = Counter()
         self.constants: list[Exact | None] = []  # per node: the number that it holds everywhere
-        self.coefficients: list[tuple[Fraction, tuple[int, ...]] | None] = []  # per node: c and rest of a c*rest
+        self.coefficients: list[
+            tuple[Fraction, tuple[int, ...]] | None
+        ] = []  # per node: c and rest of a c*rest
         self.facts: list[Facts] = []
         self.private = bytearray()  # per node: whether it stands for a node of the source that has one user
         self._made: dict[Hashable, int] = {}
@@ -339,7 +341,9 @@ class Rewriter(Builder):
                 if made is None:
                     break
                 changed = True
-                for u in self.operands[made] if self.nodes[made].op is op and made not in operands else (made,):
+                for u in (
+                    self.operands[made] if self.nodes[made].op is op and made not in operands else (made,)
+                ):
                     pool.put(u)
                     queue.append(u)
         return tuple(pool.present.elements()) if changed else None
@@ -446,7 +450,11 @@ def _absorbed(source: _Source, uses: Sequence[int]) -> bytearray:
     for v, node in enumerate(source.nodes):
         if node.op.associative:
             for u in source.operands[v]:
-                if uses[u] == 1 and source.nodes[u].op is node.op and source.nodes[u].type.kind == node.type.kind:
+                if (
+                    uses[u] == 1
+                    and source.nodes[u].op is node.op
+                    and source.nodes[u].type.kind == node.type.kind
+                ):
                     absorbed[u] = 1
     return absorbed
 
