@@ -157,10 +157,7 @@ def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope
     handler = lookup(HANDLERS, expr)
     if handler is None:
         _remember(memo, expr, scope, context.unsupported(expr, root, _advice(expr)))
-        # look on below it, so that one error lists everything
-        handler = Handler(lambda context, expr, scope, xs: context.number(float("nan")))
-        if not all(isinstance(a, sp.Basic) for a in expr.args) or isinstance(expr, sp.MatrixExpr | sp.MatrixBase):
-            return
+        handler = _STAND_IN
     inner = scope
     if handler.opens:
         inner = context.scopes.get((id(expr), scope), scope)
@@ -170,6 +167,16 @@ def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope
     children = list(handler.children(expr))
     stack.append((expr, scope, (handler, children, inner)))
     stack.extend((child, inner, None) for child in reversed(children))
+
+
+def _parts(expr: Any) -> list[Any]:
+    """What to look at below an unsupported expression, so that one error lists everything."""
+    if isinstance(expr, sp.MatrixExpr):
+        return []
+    return [a for a in getattr(expr, "args", ()) if isinstance(a, sp.Expr | sp.logic.boolalg.Boolean)]
+
+
+_STAND_IN = Handler(lambda context, expr, scope, xs: context.number(float("nan")), children=_parts)
 
 
 def _known(memo: Mapping[tuple[int, Scope], Any], expr: Any, scope: Scope) -> Lowered | None:

@@ -63,13 +63,13 @@ class Converter:
     def _objects(self, array: Any) -> Any:
         """Python integers beyond 64 bits, Fractions, SymPy numbers."""
         try:
-            if any(isinstance(item, str) for item in array.flat):
+            if any(item is None or isinstance(item, str) for item in array.flat):
                 raise TypeError
             return array.astype(np.float64)
         except OverflowError:
             raise DtypeError(f"{self.name} has a number that {self.dtype.name} cannot hold") from None
         except (TypeError, ValueError):
-            raise ArgumentError(f"{self.name} must be numbers, got {type(array.flat[0]).__name__}") from None
+            raise ArgumentError(f"{self.name} must be numbers, got {type(array.flat[0]).__name__} among them") from None
 
     def _refuse(self, is_complex: bool, is_bool: bool, dtype: str) -> None:
         if is_complex:
