@@ -1,6 +1,6 @@
 """How large the numbers are that SymPy would compute exactly, found out before it tries.
 
-SymPy evaluates `9**9**9`, `(2*x)**10**9` and `digamma(10**9)` as soon as they are built, and compares `Max` of a
+SymPy evaluates `9**9**9`, `(2*x)**10**9` and `digamma(10**9)` as soon as they are built, and compares a
 series by summing it. What reads expressions from text asks here first.
 """
 

@@ -1,8 +1,8 @@
 """Text -> SymPy, through a whitelist over Python's `ast`.
 
-Nothing in the text is ever executed: it becomes a syntax tree, and only the kinds of nodes and the names that stand
-in the tables below become mathematics. Everything else is an error that shows the place. SymPy's own `sympify`
-evaluates the text as Python, which is why it is not used.
+Nothing in the text is ever executed: it becomes a syntax tree, and only the kinds of nodes and the names that
+stand in the tables below become mathematics. Everything else is an error that shows the place. SymPy's own
+`sympify` evaluates the text as Python, which is why it is not used.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ REFUSED_NAMES = {"I": "complex numbers are not supported yet; for a symbol choos
 def parse(text: str, *, symbols: Mapping[str, sp.Basic] | None = None) -> sp.Basic:
     """The SymPy expression that `text` writes down.
 
-    Numbers are read as Python reads them (integers exactly, `0.1` as the nearest float64). Names in `CONSTANTS`
-    are constants, names in `FUNCTIONS` functions, names with a subscript `IndexedBase`s, all others plain
+    Numbers are read as Python reads them (integers exactly, `0.1` as the nearest float64). Names in
+    `CONSTANTS` are constants, names in `FUNCTIONS` functions, names with a subscript bases, all others plain
     symbols, `S`, `N` and `beta` too. `a if c else b` is a `Piecewise`, `a == b` an `Eq`.
 
     Args:
@@ -124,7 +124,7 @@ def _syntax_tree(source: str) -> ast.expr:
             warnings.simplefilter("ignore")  # what is odd in a program, such as `1if x else 2`
             return ast.parse(source, mode="eval").body
     except SyntaxError as error:
-        start = max(0, (error.offset or 1) - 1)
+        start = error.offset - 1 if error.offset and error.lineno == 1 else len(source)
         message = error.msg.split("(<", maxsplit=1)[0].removesuffix(". Perhaps you forgot a comma?")
         raise ParseError(f"not an expression: {message}" + _marked(source, start, start + 1)) from None
     except (RecursionError, MemoryError):
@@ -164,7 +164,7 @@ class _Form:
 def _evaluate(context: _Context, root: ast.expr) -> Any:
     """Evaluate the tree from its leaves up, with an explicit stack."""
     values: list[Any] = []
-    stack: list[tuple[ast.expr, int, int]] = [(root, 0, -1)]  # node, depth, number of parts (-1: not yet known)
+    stack: list[tuple[ast.expr, int, int]] = [(root, 0, -1)]  # node, depth, number of parts (-1: not known)
     while stack:
         node, depth, count = stack.pop()
         form = _FORMS.get(type(node))
@@ -202,8 +202,9 @@ def _named(node: ast.expr) -> str:
         ast.Attribute: "an attribute (a dot)", ast.Lambda: "lambda", ast.JoinedStr: "an f-string",
         ast.ListComp: "a comprehension", ast.SetComp: "a comprehension", ast.DictComp: "a comprehension",
         ast.GeneratorExp: "a comprehension", ast.NamedExpr: "an assignment (:=)",
-        ast.Starred: "a starred argument", ast.List: "a list", ast.Dict: "a dict", ast.Set: "a set", ast.Slice: "a slice", ast.Await: "await",
-        ast.Yield: "yield", ast.YieldFrom: "yield",
+        ast.Starred: "a starred argument", ast.List: "a list", ast.Dict: "a dict", ast.Set: "a set",
+        ast.Slice: "a slice", ast.Await: "await", ast.Yield: "yield",
+        ast.YieldFrom: "yield",
     }  # fmt: skip
     return names.get(type(node), type(node).__name__)
 
@@ -259,13 +260,11 @@ def _name(context: _Context, node: ast.Name, _: list[Any]) -> Any:
         return context.symbols[name]
     if name in REFUSED_NAMES:
         context.fail(node, f"{name}: {REFUSED_NAMES[name]}")
-    if name in context.bases:
-        return sp.IndexedBase(name)
     if name in CONSTANTS:
         return CONSTANTS[name]
     if name in FUNCTIONS:
         context.fail(node, f"{name} is a function: write {name}(...)")
-    return sp.Symbol(name)
+    return sp.IndexedBase(name) if name in context.bases else sp.Symbol(name)
 
 
 def _check_spelling(context: _Context, node: ast.Name) -> None:
