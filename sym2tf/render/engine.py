@@ -7,6 +7,7 @@ thrown away then, as after every failure.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.metadata
 import re
@@ -57,7 +58,7 @@ def _lay_out_native(source: str, format: LayoutFormat) -> bytes:
         said = (error.stderr or b"").decode(errors="replace").strip()
         said = said or "it said nothing"
         raise RenderError(f"Graphviz failed with status {error.returncode}: {said}") from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # `graphviz` turns "not found" into a RuntimeError
         raise RenderError(f"Graphviz cannot be run: {error}") from error
     return drawing
 
@@ -79,4 +80,6 @@ def _lay_out_wasm(source: str, format: LayoutFormat) -> bytes:
 @functools.cache
 def _instance() -> Any:
     """The running engine: 0.6 s to compile, then about a millisecond for a small picture."""
+    # wasmtime's finalisers need modules that Python takes down before them at exit, and complain on stderr
+    atexit.register(_instance.cache_clear)
     return wasm_backend.WasmtimeBackend()

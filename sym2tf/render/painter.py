@@ -27,7 +27,7 @@ transforms = lazy("matplotlib.transforms")
 DPI = 144.0
 LEAST_DPI = 40.0  # below, nothing can be read
 MOST_PIXELS = 64e6
-LONGEST_SIDE = 32_000  # pixels; Agg ends at 65 535
+LONGEST_SIDE = 65_000  # pixels; Agg ends at 65 535
 LONGEST_PAGE = 14_400.0  # points; what PDF readers accept
 PADDING = 8.0  # points that a text keeps from the two borders of its box together
 MEASURED_AT = 100.0  # size and dpi/0.72 of measuring: large, so that hinting does not matter
@@ -64,13 +64,13 @@ def paint(layout: bytes, drawing: Drawing, format: str, *, background: str = "wh
     margin = 72 * float(sheet.get("pad", "0.15"))
     width, height = right - left + 2 * margin, top - bottom + 2 * margin
     scale = 1.0 if format == "png" else min(1.0, LONGEST_PAGE / max(width, height))
-    page = figure.Figure((scale * width / 72, scale * height / 72), layout="none", facecolor=background)
+    dpi = _dpi(width, height) if format == "png" else 72.0
     inches = transforms.Affine2D().translate(margin - left, margin - bottom).scale(scale / 72)
+    page = figure.Figure((scale * width / 72, scale * height / 72), dpi, layout="none", facecolor=background)
     points = inches + page.dpi_scale_trans
     _paint_sheet(page, sheet, drawing, points, scale, right - left)
     stream = io.BytesIO()
     if format == "png":
-        page.set_dpi(_dpi(width, height))
         agg.FigureCanvasAgg(page).print_png(stream, metadata={"Title": drawing.title or "computation graph"})
     else:
         metadata = {"Title": drawing.title or "computation graph", "Creator": "sym2tf", "CreationDate": None}

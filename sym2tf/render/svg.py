@@ -19,7 +19,6 @@ def finish_svg(svg: bytes, drawing: Drawing) -> str:
             element.set("font-family", FAMILY)
     root.set("xmlns", _NAMESPACE.strip("{}"))
     root.set("role", "img")
-    root.set("style", "max-width: 100%; height: auto")
     for group in list(root.iter("g")):  # listed first: the loop puts a title in front
         title = group.find("title")
         if title is None:
