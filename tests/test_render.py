@@ -278,7 +278,7 @@ def test_symbols_of_any_spelling_appear_as_they_are_in_svg():
     assert visible('a"b') == 'a"b'
     assert visible("x\ny") == "x↵y"
     assert visible("\ud800") == "\ufffd"
-    assert visible("\x00") == "␀"
+    assert visible("\x00\x1b") == "\\x00\\x1b"
     assert visible("") == "‹empty›"
 
 
@@ -295,6 +295,18 @@ def test_graphviz_itself_reads_a_label_as_it_was_written(name):
     record = draw(graph_of(b, out=div(leaf(b, "x", dims), leaf(b, "y", dims))))
     raw = [text.replace("\u00a0", " ") for text in texts_of(lay_out(record.source, "svg").decode())]
     assert shorten(f"float64 ({visible(name or 'empty')})") in raw
+
+
+def test_symbols_of_any_spelling_appear_in_png_and_pdf():
+    for name in ODD_NAMES:
+        b = Builder()
+        x, y = leaf(b, name), leaf(b, "y" + name)
+        drawing = draw(graph_of(b, **{name: div(x, y)}), title=name * 2)
+        layout = json.loads(lay_out(drawing.source, "json"))
+        texts = [op for node in layout["objects"] for op in node["_ldraw_"] if op["op"] == "T"]
+        assert len(texts) == sum(len(lines) for key, lines in drawing.lines.items() if key != "sym2tf")
+        for form in ("png", "pdf"):
+            assert len(paint(json.dumps(layout).encode(), drawing, form)) > 5000
 
 
 def test_long_names_are_shortened_and_whole_in_the_tooltip():

@@ -29,10 +29,10 @@ def slot(position: int) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with a visible sign for every character that XML forbids or that would move the others about.
+    r"""`text` with a visible sign for every character that XML forbids or that would move the others about.
 
-    Control characters become control pictures, line ends an arrow; lone surrogates, direction marks and other
-    invisible format characters become U+FFFD. An empty text becomes `‹empty›`.
+    Line ends become an arrow, other control characters escapes such as `\x1b`; lone surrogates, direction marks
+    and other invisible format characters become U+FFFD. An empty text becomes `‹empty›`.
     """
     return "".join(map(_visible, text)) or "‹empty›"
 
@@ -41,7 +41,7 @@ def _visible(char: str) -> str:
     if char in _CONTROL:
         return _CONTROL[char]
     if char < " ":
-        return chr(0x2400 + ord(char))
+        return f"\\x{ord(char):02x}"
     category = unicodedata.category(char)
     if category in ("Zl", "Zp"):
         return "↵"
