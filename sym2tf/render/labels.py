@@ -29,7 +29,7 @@ def slot(position: int) -> str:
 
 
 def visible(text: str) -> str:
-    r"""`text` with a visible sign for every character that XML forbids or that would move the others about.
+    r"""`text` with a visible sign for each character that XML forbids or that would move others about.
 
     Line ends become an arrow, other control characters escapes such as `\x1b`; lone surrogates, direction marks
     and other invisible format characters become U+FFFD. An empty text becomes `‹empty›`.
