@@ -31,8 +31,8 @@ def slot(position: int) -> str:
 def visible(text: str) -> str:
     r"""`text` with a visible sign for each character that XML forbids or that would move others about.
 
-    Line ends become an arrow, other control characters escapes such as `\x1b`; lone surrogates, direction marks
-    and other invisible format characters become U+FFFD. An empty text becomes `‹empty›`.
+    Line ends become an arrow, other control characters escapes such as `\x1b`; lone surrogates, direction
+    marks and other invisible format characters become U+FFFD. An empty text becomes `‹empty›`.
     """
     return "".join(map(_visible, text)) or "‹empty›"
 
