@@ -137,7 +137,7 @@ class Expansion:
         operands = graph.operands(v)
         op = graph[v].op
         if not self._depends(v):
-            resolved = op in ALGEBRAIC and graph[v].type.kind is Kind.REAL and len(operands) <= 16
+            resolved = op in ALGEBRAIC and len(operands) <= 16
             return operands if resolved and len(self.known) < LARGE else ()
         if op is select:
             condition = operands[0]
@@ -154,7 +154,7 @@ class Expansion:
         if node.type.kind is Kind.BOOLEAN:
             return self._decide(v)
         if not self._depends(v):
-            if operands and all(u in self.known for u in operands) and node.op is not cast:
+            if operands and all(u in self.known for u in operands):
                 try:
                     return self._apply(v)
                 except NoSeriesError:
@@ -203,8 +203,11 @@ class Expansion:
         graph, ring = self.work.graph, self.ring
         node, (u,) = graph[v], graph.operands(v)
         found = self.known[u]
-        assert isinstance(found, Series)
-        if moves_nothing(graph, v):
+        if isinstance(found, bool):  # a condition cast to a number
+            return self.algebra.number(int(found))
+        if found is None:
+            raise NoSeriesError("a condition on other values")
+        if moves_nothing(graph, v) or node.op is cast:
             return found
         if not node.op.linear or graph[self.seam.variable].type.rank:
             raise NoSeriesError(f"no series rule for {node.op.name}")

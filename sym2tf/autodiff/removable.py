@@ -2,7 +2,7 @@
 
 `select(x != p, E, V)` means: E, continued to x = p. There the derivatives are the limits of those of E, but
 the closed form of E and of its derivatives is 0/0 at p and loses all digits near it. So E is expanded in
-powers of d = x - p, with graph values for coefficients, and the polynomial takes its place at p and around it:
+powers of d = x - p, with graph values for coefficients, and the polynomial takes its place at and around p:
 
 - a singular E becomes `select(near, polynomial, E)`, where `near` is so small that what the series leaves out
   is below rounding (for numbers a constant radius, else a comparison of the last terms with the first);
@@ -35,7 +35,7 @@ from sym2tf.autodiff.expansion import (
 from sym2tf.autodiff.truncation import first, near, polynomial
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
-from sym2tf.ops.arithmetic import add, mul, pow_
+from sym2tf.ops.arithmetic import add, cast, mul, pow_
 from sym2tf.ops.indexing import broadcast, expand
 from sym2tf.ops.leaves import const
 from sym2tf.ops.logic import and_, equal, less_equal, not_, not_equal, select
@@ -148,7 +148,7 @@ def _affine(graph: Graph, a: int, b: int) -> list[tuple[Fraction, int]]:
 
 
 def _rational(graph: Graph, v: int) -> Fraction | None:
-    while moves_nothing(graph, v):
+    while moves_nothing(graph, v) or graph[v].op is cast:
         (v,) = graph.operands(v)
     value = graph[v].attributes["value"] if graph[v].op is const else None
     return value if isinstance(value, Fraction) else None

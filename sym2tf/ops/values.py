@@ -1,7 +1,7 @@
 """Graph values with the operators of mathematics: what gradient rules and rewrites are written in.
 
-Subtraction, division and negation are spelled with `add`, `mul` and `pow`, the only arithmetic of the graph until the
-pass that chooses machine operations.
+Subtraction, division and negation are spelled with `add`, `mul` and `pow`, the only arithmetic of the graph
+until the pass that chooses machine operations.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def constant(builder: Builder, number: Any, kind: Kind | None = None) -> Value:
     """An exact scalar constant; its kind is the smallest that holds it, or the larger `kind` asked for."""
     value = exact(number)
     due = kind_of(value)
-    return Value(builder, builder.add(const, (), {"value": value, "kind": due if kind is None else max(kind, due)}))
+    return Value(builder,
+        builder.add(const, (), {"value": value, "kind": due if kind is None else max(kind, due)}))
 
 
 def apply(builder: Builder, op: Op, operands: Sequence[Any], attributes: Attributes | None = None) -> Value:
@@ -115,7 +116,7 @@ def apply(builder: Builder, op: Op, operands: Sequence[Any], attributes: Attribu
         rank = max(v.type.rank for v in values)
         values = [with_rank(v, rank) for v in values]
     if op.promotes:
-        places = range(len(values)) if op.promotes is True else op.promotes
+        places = op.promotes if isinstance(op.promotes, tuple) else tuple(range(len(values)))
         kind = _operand_kind(op, [values[k].type for k in places], attributes)
         for k in places:
             values[k] = with_kind(values[k], kind)
@@ -133,8 +134,8 @@ def with_kind(value: Value, kind: Kind) -> Value:
     """`value` cast to a larger kind; constants are simply constants of that kind."""
     if value.type.kind >= kind:
         return value
-    if value.node.op is const:
-        return constant(value.builder, value.node.attributes["value"], kind)
+    if value.constant is not None:
+        return with_shape(constant(value.builder, value.constant, kind), value.shape)
     return cast(value, kind=kind)
 
 
