@@ -28,13 +28,13 @@ from sym2tf.ir.dims import size_symbol
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import REAL, Kind, TensorType
 from sym2tf.ops import OPS
-from sym2tf.ops.arithmetic import add, cast, div, mul, sqrt, sub
+from sym2tf.ops.arithmetic import add, cast, div, mul, reciprocal, sqrt, square, sub
 from sym2tf.ops.contraction import einsum, reduce_max
 from sym2tf.ops.elementary import cos, sin
 from sym2tf.ops.indexing import broadcast, expand, pad, slice_, sum_, transpose
 from sym2tf.ops.leaves import const, input_, iota, pi, size
 from sym2tf.ops.logic import less, select
-from sym2tf.ops.piecewise_linear import max_
+from sym2tf.ops.piecewise_linear import abs_, max_
 from sym2tf.ops.values import Value, constant
 from sym2tf.render import engine, painter
 from sym2tf.render.api import FORMATS, render_graph
@@ -178,6 +178,9 @@ def test_constants_stand_in_the_labels_of_their_users():
         (lambda x, y: select(less(x, y), 0, x), "① | ③ | select(①, 0, ③)"),
         (lambda x, y: select(less(x, y), x, y), "① | ② | ③ | select(①, ②, ③)"),
         (lambda x, y: sqrt(x), "√"),
+        (lambda x, y: square(x), "□²"),
+        (lambda x, y: reciprocal(x), "1/□"),
+        (lambda x, y: abs_(x), "|□|"),
         (lambda x, y: x * x.apply(pi, (), {}), "× π"),
         (lambda x, y: x + math.inf, "+ ∞"),
         (lambda x, y: expand(x, axis=-1) * 3, "× 3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -20,6 +21,7 @@ BLANK = "□"  # the place of the only operand that is not a constant
 
 _COMPLEX = {"float16": "complex64", "bfloat16": "complex64", "float32": "complex64", "float64": "complex128"}
 _NUMBERS = {"pi": "π", "euler_gamma": "γ", "golden_ratio": "φ", "catalan": "G"}
+_OPERAND = re.compile("(?<![a-z])x(?![a-z])")  # in labels of rows, such as x² and |x|; not an input called x
 _CONTROL = {"\n": "↵", "\r": "↵", "\t": "⇥"}
 
 
@@ -115,6 +117,8 @@ def operation_text(op: Op, operands: Sequence[str | None]) -> str:
     `+`, `× 2`, `□ ^ 2`, `① ^ ②`, `select(①, ②, 0)`, `max(…, 0)`.
     """
     label = op.label or op.name
+    if op.arity == 1 and _OPERAND.search(label):
+        return _OPERAND.sub(lambda _: BLANK if operands[0] is None else f"({operands[0]})", label)
     live = [k for k, text in enumerate(operands) if text is None]
     if op.commutative:
         return _commutative_text(label, [text for text in operands if text is not None], len(live))
