@@ -94,7 +94,7 @@ class Rule:
     Attributes:
         name: unique in its table; reports and tests call the rule by it.
         left: a term.
-        right: a pattern with wildcards of `left`, or a function that takes them by name (as graph values; wildcards
+        right: a number, a pattern with wildcards of `left`, or a function that takes them by name (as graph values; wildcards
             of attributes as plain values) and returns a graph value, a number, or None where the rule does not apply.
         where: a further condition on wildcards, which it takes by name.
         single_use: the operations directly below the root of `left` have no other user; for rules that would not
@@ -110,6 +110,8 @@ class Rule:
     def __post_init__(self) -> None:
         if not isinstance(self.left, Term):
             raise ValueError(f"rule {self.name!r}: the left side is not an operation on patterns")
+        if not isinstance(self.right, Pattern) and not callable(self.right):
+            object.__setattr__(self, "right", Number(exact(self.right)))
         asked = names_of(self.right) if isinstance(self.right, Pattern) else frozenset(self.right_names)
         unknown = (asked | frozenset(self.where_names)) - self.left.names
         if unknown:

@@ -328,7 +328,6 @@ _MOVEMENT = (
         where=lambda axes: axes == tuple(range(-len(axes), 0)),
     ),
     Rule("transpose twice", transpose(transpose(a, axes=inner), axes=axes), _transpose_twice),
-    Rule("sum over no axes", sum_(a, axes=()), a),
     Rule("cast to the same", cast(a, kind=kind), a, where=lambda a, kind: a.type.kind == kind),
     Rule("cast of cast", cast(cast(a, kind=inner), kind=kind), lambda a, kind: cast(a, kind=kind)),
 )
@@ -432,6 +431,7 @@ REAL = (
     Rule("sine over cosine", sin(a) * cos(a) ** -1, tan(a)),
     Rule("tangent times cosine", tan(a) * cos(a), sin(a)),
     Rule("tanh times cosh", tanh(a) * cosh(a), sinh(a)),
+    Rule("sum over no axes", sum_(a, axes=()), a),
     Rule("sum of short axes", sum_(a, axes=axes), _sum_of_short_axes),
     Rule("sum of broadcast", sum_(broadcast(a, shape=shape), axes=axes), _sum_of_broadcast),
     Rule("sum of sum", sum_(sum_(a, axes=inner), axes=axes), _sum_twice),
