@@ -179,12 +179,26 @@ class _Chooser:
                 same = not self.exact and copies <= LARGEST_POWER
                 numerator += [self.integer_power(u, copies)] if same else [self.where[u]] * copies
             else:
-                e = self.exponent(u) if self.graph[u].op is pow_ and not self.exact else None
-                if e is not None and e < 0:
-                    denominator.append(self.positive_power(self.graph.operands(u)[0], -e))
-                else:
+                below = None if self.exact else self.inverse(u)
+                if below is None:
                     numerator.append(self.where[u])
+                else:
+                    denominator.append(below)
         return coefficient, fixed, numerator, denominator
+
+    def inverse(self, v: int) -> int | None:
+        """The node for 1/v where `v` is a negative power, or one with axes of length 1 put in front; else None."""
+        axes = []
+        while self.graph[v].op is expand:
+            axes.append(self.graph[v].attributes["axis"])
+            (v,) = self.graph.operands(v)
+        e = self.exponent(v) if self.graph[v].op is pow_ and v not in self.constants else None
+        if e is None or e > 0:
+            return None
+        made = self.positive_power(self.graph.operands(v)[0], -e)
+        for axis in reversed(axes):
+            made = self.builder.add(expand, [made], {"axis": axis})
+        return made
 
     def exact_product(self, v: int, coefficient: Fraction, numerator: list[int]) -> int | None:
         operands = self.graph.operands(v)
@@ -216,14 +230,14 @@ class _Chooser:
         small_below, large_below = self.by_size(denominator, full)
         if large and small and small_below:  # A*(s/t): one large product
             self.fired["small operands first"] += 1
-            ratio = self.builder.add(div, [self.group(mul, small), self.group(mul, small_below)])
+            ratio = self.narrow(div, [self.group(mul, small), self.group(mul, small_below)])
             numerator, denominator = [*large, ratio], large_below
             if not denominator:
                 return self.group(mul, numerator)
         below = self.group(mul, denominator)
         if not numerator:
             return self.builder.add(reciprocal, [below])
-        return self.builder.add(div, [self.group(mul, numerator), below])
+        return self.narrow(div, [self.group(mul, numerator), below])
 
     # Sums
 
@@ -269,11 +283,11 @@ class _Chooser:
         small_below, large_below = self.by_size(minus, full)
         if small and small_below and (large or large_below):  # A + (s - t): one large sum
             self.fired["small operands first"] += 1
-            plus = [*large, self.builder.add(sub, [self.group(add, small), self.group(add, small_below)])]
+            plus = [*large, self.narrow(sub, [self.group(add, small), self.group(add, small_below)])]
             minus = large_below
             if not minus:
                 return self.group(add, plus)
-        return self.builder.add(sub, [self.group(add, plus), self.group(add, minus)])
+        return self.narrow(sub, [self.group(add, plus), self.group(add, minus)])
 
     # Operands
 
@@ -297,11 +311,12 @@ class _Chooser:
             return self.narrow(op, operands)
         full = broadcast_shapes(groups)
         top = groups.pop(full, [])
-        self.fired["small operands first"] += any(len(same) > 1 for same in groups.values())
+        if any(len(same) > 1 for same in groups.values()):
+            self.fired["small operands first"] += 1
         return self.builder.add(op, [*top, *(self.narrow(op, same) for same in groups.values())])
 
     def narrow(self, op: Op, operands: Sequence[int]) -> int:
-        """`op` of operands of one shape, taken before the axes of length 1 that all of them were given."""
+        """`op` of operands, taken before the axes of length 1 that all of them were given."""
         if len(operands) == 1:
             return operands[0]
         axes = []

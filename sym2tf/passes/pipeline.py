@@ -116,8 +116,9 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
     run(PRUNE)
     run(REWRITE)
     for _ in range(ROUNDS):
-        if not run(REDUCE) or not run(REWRITE):
+        if not run(REDUCE):
             break
+        run(REWRITE)
     for step in LAST:
         run(step)
     return graph, Report(tuple(records))
@@ -155,5 +156,5 @@ REDUCE = Pass("reductions", lambda g, level: reduce_less(g, exact=level == "exac
 LAST = (
     Pass("sharing", lambda graph, level: share(graph, exact=level == "exact")),
     Pass("machine", lambda graph, level: choose_machine_operations(graph, exact=level == "exact")),
-    Pass("sharing", lambda graph, level: share(graph, exact=level == "exact", flatten=False)),
+    Pass("sharing", lambda graph, level: share(graph, exact=level == "exact")),
 )

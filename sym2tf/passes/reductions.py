@@ -26,15 +26,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sym2tf.ir.dims import Size
-from sym2tf.ir.graph import Builder, Graph
+from sym2tf.ir.graph import Builder, Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import add, mul
 from sym2tf.ops.contraction import einsum
 from sym2tf.ops.indexing import broadcast, expand, squeeze, sum_, transpose
-from sym2tf.ops.leaves import size
+from sym2tf.ops.leaves import const, size
 from sym2tf.ops.values import Value, constant, with_kind, with_rank
 from sym2tf.passes.counting import use_counts
 
@@ -49,7 +49,7 @@ def reduce_less(graph: Graph, *, exact: bool = False, split: bool = False) -> tu
         exact: only drop sums over axes of length 1; everything else changes the order of a summation.
         split: also split a constant off a sum where the two may cancel: right in exact arithmetic, and quicker.
     """
-    if not any(graph[v].op in (sum_, broadcast) for v in graph.order):
+    if not any(graph[v].op in (sum_, broadcast, expand) for v in graph.order):
         return graph, Counter()
     uses = use_counts(graph)
     reducer = _Reducer(exact=exact, split=split)
@@ -59,9 +59,9 @@ def reduce_less(graph: Graph, *, exact: bool = False, split: bool = False) -> tu
         if node.op is sum_:
             reducer.builder.stage, reducer.builder.origin = node.stage, node.origin
             where[v] = reducer.sum(operands[0], node.attributes["axes"])
+        elif node.op.elementwise and operands:
+            where[v] = reducer.elementwise(node, operands)
         else:
-            if node.op.elementwise and len(operands) > 1:
-                operands = reducer.without_broadcasts(operands)
             where[v] = reducer.builder.copy_node(graph, v, operands)
         if uses[v] > 1:
             reducer.shared.add(where[v])
@@ -91,7 +91,7 @@ class _Reducer:
         shape = self.shape(v)
         return frozenset(k - len(shape) for k, d in enumerate(shape) if d != 1)
 
-    def without_broadcasts(self, operands: list[int]) -> list[int]:
+    def without_broadcasts(self, operands: Sequence[int]) -> Sequence[int]:
         """The operands of an elementwise operation, those not stretched that another one stretches anyway."""
         if not any(self.builder.nodes[u].op is broadcast for u in operands):
             return operands
@@ -105,6 +105,57 @@ class _Reducer:
                 kept[k] = inner
                 self.fired["drop a broadcast"] += 1
         return kept
+
+    # Elementwise operations
+
+    def elementwise(self, node: Node, operands: Sequence[int]) -> int:
+        """An operation before the axes of length 1 that all its operands were given; of a sum, those that were."""
+        builder, axes = self.builder, list[int]()
+        while axis := self.common_axis(operands):
+            axes.append(axis)
+            operands = [builder.operands[u][0] for u in operands]
+        operands = self.without_broadcasts(operands)
+        if node.op.associative and node.op.commutative and not self.exact and len(operands) > 2:
+            operands = self.grouped(node, operands)
+        made = builder.add(node.op, operands, node.attributes, origin=node.origin, stage=node.stage)
+        for axis in reversed(axes):
+            made = builder.add(expand, [made], {"axis": axis}, stage=node.stage)
+        if axes:
+            self.fired["before new axes"] += 1
+        return made
+
+    def grouped(self, node: Node, operands: Sequence[int]) -> list[int]:
+        """Operands, those with the same new axis made one."""
+        groups: dict[int, list[int]] = {}
+        for u in operands:  # numbers stay outside, where rules and signs see them
+            record = self.builder.nodes[u]
+            axis = record.attributes["axis"] if record.op is expand and not self.is_number(u) else 0
+            groups.setdefault(axis, []).append(u)
+        kept = groups.pop(0, [])
+        for same in groups.values():
+            bare = replace(node, origin=None)
+            kept.append(same[0] if len(same) == 1 else self.elementwise(bare, same))
+        return kept
+
+    def common_axis(self, operands: Sequence[int]) -> int:
+        """The axis that every operand was given last, or 0; a number may as well have been given another one."""
+        axis = 0
+        for u in operands:
+            node = self.builder.nodes[u]
+            if node.op is not expand:
+                return 0
+            if self.is_number(u):
+                continue
+            if axis not in (0, node.attributes["axis"]):
+                return 0
+            axis = node.attributes["axis"]
+        return axis or -1
+
+    def is_number(self, v: int) -> bool:
+        """Whether `v` is a constant, with new axes or without."""
+        while self.builder.nodes[v].op is expand:
+            (v,) = self.builder.operands[v]
+        return self.builder.nodes[v].op is const
 
     # Sums
 
@@ -170,9 +221,11 @@ class _Reducer:
         factors = self.factors(v)
         outside = [self.drop(f, axes) for f in factors if self.long_axes(f).isdisjoint(axes)]
         inside = [f for f in factors if not self.long_axes(f).isdisjoint(axes)]
-        self.fired["constant factor out of a sum"] += bool(outside)
+        if outside:
+            self.fired["constant factor out of a sum"] += 1
         clusters = _clusters([(f, self.long_axes(f).intersection(axes)) for f in inside])
-        self.fired["sum of a product of sums"] += len(clusters) > 1
+        if len(clusters) > 1:
+            self.fired["sum of a product of sums"] += 1
         sums = [self.contract(cluster, axes) for cluster in clusters]
         return self.product(self.aligned([*outside, *sums]))
 

@@ -4,7 +4,7 @@ Equal nodes are one node already (the builder hash-conses, commutative operands 
 is `a + b` inside both `c + a + b` and `a + b + d`. Three steps, all on the *rows* of one operation, a row being the
 multiset of operands of one node:
 
-1. a row used by one node of the same operation alone is merged into it (`flatten`);
+1. a row used by one node of the same operation alone is merged into it;
 2. operands that stand in exactly the same rows are one group (one hash of the list of rows: linear);
 3. pairs that stand in two rows or more are extracted, the most frequent first, as in Paar's algorithm for shared
    linear programs (C. Paar, ISIT 1997). Pairs are looked for among `WINDOW` neighbours only, operands of similar
@@ -25,6 +25,7 @@ from itertools import combinations
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.op import Op
 from sym2tf.ops.arithmetic import add, mul
+from sym2tf.ops.leaves import NUMBERS, const
 from sym2tf.ops.logic import and_, or_
 from sym2tf.ops.piecewise_linear import max_, min_
 from sym2tf.passes.counting import constant_value, use_counts
@@ -36,19 +37,17 @@ Rows = dict[int, list[int]]  # node -> its operands
 NAMES = {add: "shared partial sum", mul: "shared partial product"}
 
 
-def share(graph: Graph, *, exact: bool = False, flatten: bool = True) -> tuple[Graph, Counter[str]]:
+def share(graph: Graph, *, exact: bool = False) -> tuple[Graph, Counter[str]]:
     """`graph` with its shared partial sums and products found, and how many there were.
 
     Args:
         graph: any valid graph.
         exact: leave sums and products of numbers alone, whose grouping changes the last digit.
-        flatten: merge a sum that only one other sum uses into it. Not after the machine pass, which groups
-            operands by size on purpose.
     """
     fired: Counter[str] = Counter()
     ops = EXACT_OPS if exact else (add, mul, *EXACT_OPS)
     for _ in range(ROUNDS):  # each lowers the count of operations; nearly always the second finds nothing
-        rows, found = _rows(graph, ops, flatten)
+        rows, found = _rows(graph, ops)
         tables = {op: _Table(graph, op) for op in rows}
         for op, table in tables.items():
             table.fill(rows[op])
@@ -63,19 +62,26 @@ def share(graph: Graph, *, exact: bool = False, flatten: bool = True) -> tuple[G
     return graph, fired
 
 
-def _rows(graph: Graph, ops: Iterable[Op], flatten: bool) -> tuple[dict[Op, Rows], Counter[str]]:
-    """The operands of every node of each operation; what is used only once, by its own kind, is merged there."""
+def _rows(graph: Graph, ops: Iterable[Op]) -> tuple[dict[Op, Rows], Counter[str]]:
+    """The operands of every node of each operation; what only one of its own kind uses is merged there.
+
+    Not what has fewer elements, nor what is constant: the machine pass groups these on purpose.
+    """
     rows: dict[Op, Rows] = {op: {} for op in ops}
-    uses = use_counts(graph) if flatten else {}
+    uses = use_counts(graph)
     merged: Counter[str] = Counter()
+    constants: set[int] = set()
     for v in graph.order:
-        of_kind = rows.get(graph[v].op)
+        node, operands = graph[v], graph.operands(v)
+        if node.op is const or node.op in NUMBERS or (operands and constants.issuperset(operands)):
+            constants.add(v)
+        of_kind = rows.get(node.op)
         if of_kind is None:
             continue
         row: list[int] = []
-        for u in graph.operands(v):
-            inner = of_kind.get(u) if uses.get(u) == 1 else None
-            if inner is None:
+        for u in operands:
+            inner = of_kind.get(u) if uses[u] == 1 and u not in constants else None
+            if inner is None or graph[u].type != node.type:
                 row.append(u)
                 continue
             del of_kind[u]
