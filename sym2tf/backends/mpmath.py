@@ -57,7 +57,7 @@ def evaluate(
     """
     types = input_types(graph)
     check_names(types, inputs)
-    with mpmath.workdps(digits + GUARD_DIGITS):
+    with mpmath.workdps(digits + GUARD_DIGITS), np.errstate(all="ignore"):
         arrays = {name: to_objects(inputs[name], type.kind) for name, type in types.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
         cores = {name: core_shape(name, type, shapes[name]) for name, type in types.items()}
@@ -173,7 +173,8 @@ def _node(node: Node, operands: list[Any], arrays: Mapping[str, Any], sizes: Map
     if op.mpmath is not None:
         function = scalar_function(op)
         call = (lambda *xs: function(*xs, **attributes)) if attributes else function
-        return _vectorised(call, len(operands))(*operands) if operands else _scalar(call())
+        values = _vectorised(call, len(operands))(*operands) if operands else _scalar(call())
+        return to_objects(values, kind) if kind is Kind.INTEGER else values  # mpmath adds integers to an mpf
     if op.numpy is None:
         raise GraphError(f"the row {op.name} can be evaluated neither by mpmath nor by NumPy")
     result = np.asarray(op.numpy(*operands, **attributes), dtype=object)

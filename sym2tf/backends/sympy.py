@@ -1,12 +1,12 @@
 """Raises a graph back to mathematics, so that people can read what was derived.
 
-A tensor becomes its element at symbolic indices: `sum` of a core axis is a `Sum`, a slice shifts the subscript, and
-nodes that only move axes vanish. Elements are demanded from the outputs downwards, once for a node and indices.
+A tensor becomes its element at symbolic indices: `sum` of a core axis is a `Sum`, a slice shifts subscripts,
+and nodes that only move axes vanish. An element is demanded once, from the outputs downwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -25,6 +25,7 @@ MAX_TREE = 20_000  # operations, shared ones counted as often as they would be p
 MAX_DEPTH = 100  # SymPy recurses over what it builds
 
 Indices = tuple[Any, ...]
+Limits = Sequence[tuple[Any, Any, Any]]  # (index, first, last) of each reduced axis
 Demand = tuple[int, Indices]  # the element of a node at indices
 
 # What an operation that SymPy has no name for means in terms of those that it knows.
@@ -45,11 +46,10 @@ DEFINITIONS: dict[str, Callable[..., Any]] = {
 def raise_to_sympy(graph: Graph) -> dict[str, Any]:
     """Each output as one SymPy expression.
 
-    An output with core axes is its element at free indices `i`, `j`, ...; summation indices take the next letters.
+    An output with core axes is its element at free indices `i`, `j`, ...; sums take the next letters.
 
     Raises:
-        ResourceLimitError: the expression, with shared parts written out, is too large or too deep to be read;
-            `raise_shared` names these parts.
+        ResourceLimitError: written out, an expression is too large or deep to read; see `raise_shared`.
     """
     _refuse_large(graph)
     return {name: _Raising(graph, {}, _indices(graph, v)).element(v) for name, v in graph.outputs.items()}
@@ -58,8 +58,8 @@ def raise_to_sympy(graph: Graph) -> dict[str, Any]:
 def raise_shared(graph: Graph) -> tuple[list[tuple[Any, Any]], dict[str, Any]]:
     """The outputs with their shared parts named: `(replacements, outputs)`, as `sympy.cse` gives them.
 
-    A replacement is `(symbol, expression)`; a tensor's is `(base[i, j], element at i, j)`. Parts that are too deep for
-    SymPy are named too.
+    A replacement is `(symbol, expression)`; a tensor's is `(base[i, j], element at i, j)`. Parts too
+    deep for SymPy are named too.
     """
     taken = {str(name) for name in _names(graph)}
     fresh = (f"x{k}" for k in range(len(graph) + len(taken)) if f"x{k}" not in taken)
@@ -189,7 +189,7 @@ def _piecewise(branches: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
     return sp.Piecewise(*kept, (otherwise, True), evaluate=False) if kept else otherwise
 
 
-# Rules: (raising, v, node, indices) -> what is needed, and the function that puts it together -------------------------
+# Rules: (raising, v, node, indices) -> what is needed, and the function that puts it together
 
 Rule = Callable[[_Raising, int, Node, Indices], tuple[list[Demand], Callable[..., Any]]]
 
@@ -233,7 +233,7 @@ def _without(at: Indices, axis: int) -> Indices:
 
 
 def _inserted(at: Indices, axes: Iterable[int], indices: Iterable[Any]) -> Indices:
-    """Indices of an operand: `indices` at the reduced `axes` (negative, in the operand), the others in between."""
+    """Indices of an operand: `indices` at the reduced `axes` (negative, in the operand), the others between."""
     axes = tuple(axes)
     rank = len(at) + len(axes)
     new, old = dict(zip((rank + axis for axis in axes), indices, strict=True)), iter(at)
@@ -262,7 +262,7 @@ def _pad(r: _Raising, v: int, node: Node, at: Indices) -> tuple[list[Demand], Ca
     return [r.demand(u, _shifted(at, axis, -before))], lambda x: _piecewise([(x, sp.And(*inside))], sp.S.Zero)
 
 
-def _reduction(combine: Callable[[Any, list[tuple[Any, Any, Any]]], Any]) -> Rule:
+def _reduction(combine: Callable[[Any, Limits], Any]) -> Rule:
     def rule(r: _Raising, v: int, node: Node, at: Indices) -> tuple[list[Demand], Callable[..., Any]]:
         axes = node.attributes["axes"] if "axes" in node.attributes else (node.attributes["axis"],)
         (u,) = r.graph.operands(v)
@@ -303,7 +303,7 @@ def _prod_others(r: _Raising, v: int, node: Node, at: Indices) -> tuple[list[Dem
     )
 
 
-def _sum(body: Any, limits: list[tuple[Any, Any, Any]]) -> Any:
+def _sum(body: Any, limits: Limits) -> Any:
     """The Sum with the factors that depend on none of its indices in front of it."""
     if not limits:
         return body
@@ -335,12 +335,12 @@ def _depends(expression: Any, symbols: set[Any]) -> bool:
     return False
 
 
-def _applied(name: str) -> Callable[[Any, list[tuple[Any, Any, Any]]], Any]:
+def _applied(name: str) -> Callable[[Any, Limits], Any]:
     """A function of the body and its ranges, where SymPy has no such reduction."""
     return lambda x, limits: sp.Function(name)(x, *(sp.Tuple(*limit) for limit in limits)) if limits else x
 
 
-def _any(x: Any, limits: list[tuple[Any, Any, Any]]) -> Any:
+def _any(x: Any, limits: Limits) -> Any:
     return sp.Ne(_sum(_indicator(x), limits), 0) if limits else x
 
 
@@ -384,7 +384,7 @@ _RULES: dict[str, Rule] = {
 }
 
 
-# Sizes, depths and names -------------------------------------------------------------------------------------------
+# Sizes, depths and names
 
 
 def _names(graph: Graph) -> Iterator[Any]:
@@ -397,7 +397,7 @@ def _names(graph: Graph) -> Iterator[Any]:
 
 
 def _indices(graph: Graph, root: int) -> list[Any]:
-    """Index symbols enough for an output and the reductions below it; none prints like anything in the graph."""
+    """Index symbols enough for an output and the reductions below it; none prints like another name."""
     taken = {str(name) for name in _names(graph)}
     count = graph[root].type.rank + max(_reduction_heights(graph, root).values(), default=0)
     letters = [c for c in "ijklmpqrstuvabcdefgh" if c not in taken]
@@ -452,7 +452,7 @@ def _short(number: int) -> str:
 
 
 def _worth_naming(graph: Graph) -> list[int]:
-    """Nodes used more than once that are more than a leaf or a movement of data, and cuts through deep graphs."""
+    """Nodes used more than once that are more than a leaf or a movement, and cuts through deep graphs."""
     uses: dict[int, int] = {}
     for v in graph.order:
         for u in graph.operands(v):

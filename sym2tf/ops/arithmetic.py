@@ -1,7 +1,8 @@
 """Rows for arithmetic.
 
-`add`, `mul` and `pow` are all the arithmetic that lowering, derivatives and rules speak. The rest (`sub`, `div`,
-`neg`, `square`, `sqrt`, ...) are machine operations, put in by the last pass because they are quicker or rounder.
+`add`, `mul` and `pow` are all the arithmetic that lowering, derivatives and rules speak. The rest (`sub`,
+`div`, `neg`, `square`, `sqrt`, ...) are machine operations, put in by the last pass because they are quicker
+or rounder.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def _mul_jvp(tangents: tuple[Any, ...], y: Any, *xs: Any) -> Any:
 
 
 def _pow_vjp(g: Any, y: Any, x: Any, e: Any) -> tuple[Any, ...]:
+    if e.constant == 0:
+        return None, None  # x**0 is 1 everywhere: 0 * x**-1 would be NaN at 0
     if e.constant is not None:
         return g * (e * x ** (e.constant - 1)), None
     base = g * (e * x ** (e - 1))
@@ -67,8 +70,17 @@ def _np_pow(x: Any, e: Any) -> Any:
 
 def _mp_pow(x: Any, e: Any) -> Any:
     x, e = mpmath.mpmathify(x), mpmath.mpmathify(e)
+    if e == 0 or x == 1:
+        return mpmath.mpf(1)
+    if mpmath.isnan(x) or mpmath.isnan(e):
+        return mpmath.nan
     if x == 0 and e < 0:
         return mpmath.inf
+    if mpmath.isinf(e):  # as IEEE 754 has it, which mpmath has not
+        return mpmath.mpf(1) if abs(x) == 1 else mpmath.inf if (abs(x) > 1) == (e > 0) else mpmath.mpf(0)
+    if mpmath.isinf(x):
+        size = mpmath.inf if e > 0 else mpmath.mpf(0)
+        return -size if x < 0 and e == mpmath.floor(e) and mpmath.fmod(e, 2) == 1 else size
     return mpmath.power(x, e)
 
 
@@ -89,7 +101,7 @@ cast = Op(
     doc="To a larger kind; integers and conditions carry no derivative.",
 )
 
-# Machine operations -----------------------------------------------------------------------------------------------
+# Machine operations -------------------------------------------------------------------------------
 
 neg = Op(
     name="neg", infer=integer_type, numpy=np.negative, mpmath=operator.neg, tf=TFOp("Neg", "tf.negative"),

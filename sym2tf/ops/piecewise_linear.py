@@ -3,8 +3,8 @@
 Where the derivative does not exist, sym2tf takes, and the tests pin:
 
 - `abs` at 0: 0. `sign`, `floor`, `ceiling` at a step: 0. `mod` at a wrap: that of the piece it belongs to.
-- `max` and `min` at a tie: if a constant is among the tied operands, the derivative is 0, so that `Max(x, 0)` has the
-  derivative of a ReLU; otherwise the tied operands share equally.
+- `max` and `min` at a tie: if a constant is among the tied operands, the derivative is 0, so that `Max(x, 0)`
+  has the derivative of a ReLU; otherwise the tied operands share equally.
 """
 
 from __future__ import annotations
@@ -45,20 +45,23 @@ def _extremum_vjp(above: Any) -> Any:
 
 max_ = Op(
     name="max", arity=None, infer=integer_type, commutative=True, associative=True, sympy=sp.Max,
-    numpy=lambda *xs: reduce(np.maximum, xs), mpmath=lambda *xs: mpmath.nan if any(map(mpmath.isnan, xs)) else max(xs),
+    numpy=lambda *xs: reduce(np.maximum, xs),
+    mpmath=lambda *xs: mpmath.nan if any(map(mpmath.isnan, xs)) else max(xs),
     tf=TFOp("Maximum", "tf.maximum"), vjp=_extremum_vjp(lambda a, b: less(b, a)),
 )
 min_ = Op(
     name="min", arity=None, infer=integer_type, commutative=True, associative=True, sympy=sp.Min,
-    numpy=lambda *xs: reduce(np.minimum, xs), mpmath=lambda *xs: mpmath.nan if any(map(mpmath.isnan, xs)) else min(xs),
+    numpy=lambda *xs: reduce(np.minimum, xs),
+    mpmath=lambda *xs: mpmath.nan if any(map(mpmath.isnan, xs)) else min(xs),
     tf=TFOp("Minimum", "tf.minimum"), vjp=_extremum_vjp(lambda a, b: less(a, b)),
 )
 abs_ = Op(
     name="abs", infer=integer_type, sympy=sp.Abs, numpy=np.abs, mpmath=abs, tf=TFOp("Abs", "tf.abs"),
     vjp=lambda g, y, x: (g * sign(x),), label="|x|",
 )
-sign = Op(
-    name="sign", infer=integer_type, sympy=sp.sign, numpy=np.sign, mpmath=mpmath.sign, tf=TFOp("Sign", "tf.sign"),
+sign: Op = Op(
+    name="sign", infer=integer_type, sympy=sp.sign, numpy=np.sign, mpmath=mpmath.sign,
+    tf=TFOp("Sign", "tf.sign"),
     vjp=lambda g, y, x: (None,),
 )
 floor = Op(
@@ -71,9 +74,18 @@ ceiling = Op(
 )
 mod = Op(
     name="mod", arity=2, sympy=sp.Mod, numpy=np.mod,
-    mpmath=lambda a, b: mpmath.nan if b == 0 else a - b * mpmath.floor(a / b),
+    mpmath=lambda a, b: _mp_mod(a, b),
     tf=TFOp("FloorMod", "tf.math.floormod"), vjp=lambda g, y, a, b: (g, -g * floor(a / b)),
     sample=((-3.0, 3.0), (0.5, 3.0)),
 )
+
+
+def _mp_mod(a: Any, b: Any) -> Any:
+    if b == 0 or mpmath.isnan(b) or not mpmath.isfinite(a):
+        return mpmath.nan
+    if mpmath.isinf(b):
+        return a if a == 0 or (a > 0) == (b > 0) else b
+    return a % b
+
 
 ROWS = (max_, min_, abs_, sign, floor, ceiling, mod)

@@ -1,7 +1,7 @@
 """Runs a graph by calling TensorFlow at once, operation by operation, without source or tracing in between.
 
-It reads the same `TFOp` rows as the generator of source does: the tests of the rows compare its calls with the
-reference backends.
+It reads the same `TFOp` rows as the generator of source does; the tests of the rows compare its answers with
+the reference backends.
 """
 
 from __future__ import annotations
