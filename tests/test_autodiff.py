@@ -1,4 +1,4 @@
-"""The derivative drivers: reverse and forward mode agree with differences, and branches that are not taken never matter."""
+"""The derivative drivers: both modes agree with differences, and branches that are not taken never matter."""
 
 import math
 import time
@@ -35,7 +35,9 @@ def variables(**shapes):
     made = []
     for name, shape in shapes.items():
         type_ = TensorType(Kind.REAL, shape)
-        made.append(Value(builder, builder.add(input_, (), {"name": name, "symbol": None, "type": type_})))
+        made.append(
+            Value(builder, builder.add(input_, (), {"name": name, "symbol": None, "type": type_}))
+        )
     return made
 
 
@@ -59,7 +61,8 @@ def scalar_derivatives(graph, at, orders=3):
     for _ in range(orders):
         reverse = gradient(reverse, wrt(reverse, 0)).validate()
         forward = jvp(forward, wrt(forward, 0)).validate()
-        found.append((float(values(reverse, at)[0]), float(values(forward, at, *[1.0] * (len(forward.inputs) - 1))[0])))
+        ones = [1.0] * (len(forward.inputs) - 1)
+        found.append((float(values(reverse, at)[0]), float(values(forward, at, *ones)[0])))
     return found
 
 
@@ -87,7 +90,7 @@ def differences(graph, data, place):
     return answer
 
 
-# Reverse, forward, differences -------------------------------------------------------------------------------------
+# Reverse, forward, differences -------------------------------------------------------------------
 
 
 def regression():
@@ -106,7 +109,9 @@ def shifted():
     (x,) = inputs = variables(x=(N,))
     rest = slice_(x, axis=-1, start=1, size=N - 1) - slice_(x, axis=-1, start=0, size=N - 1)
     padded = pad(cos(rest), axis=-1, before=0, after=1)
-    return graph_of(inputs, logsumexp(padded * x, axes=(-1,)) + reduce_max(x * x, axes=(-1,)) + prod(x, axis=-1))
+    return graph_of(
+        inputs, logsumexp(padded * x, axes=(-1,)) + reduce_max(x * x, axes=(-1,)) + prod(x, axis=-1)
+    )
 
 
 def mixed_shapes():
@@ -135,7 +140,9 @@ def test_reverse_equals_forward_equals_differences(name):
     for place, answer in enumerate(found):
         np.testing.assert_allclose(answer, differences(graph, data, place), rtol=1e-11, atol=1e-12)
     (along,) = values(jvp(graph, wrt(graph)).validate(), *data, *directions)
-    np.testing.assert_allclose(along, sum(np.sum(g * d) for g, d in zip(found, directions, strict=True)), rtol=1e-11)
+    np.testing.assert_allclose(
+        along, sum(np.sum(g * d) for g, d in zip(found, directions, strict=True)), rtol=1e-11
+    )
     pulled = values(vjp(graph, wrt(graph)).validate(), *data, 2.0)
     for answer, due in zip(pulled, found, strict=True):
         np.testing.assert_allclose(answer, 2 * due, rtol=1e-13)
@@ -154,8 +161,11 @@ def test_hessians_are_symmetric_and_agree_with_products_and_differences(name):
         for j in range(count):
             block = blocks[i * count + j]
             rank = np.ndim(data[j])
-            mirrored = np.moveaxis(blocks[j * count + i], range(np.ndim(data[j])), range(-rank, 0)) if rank else (
-                blocks[j * count + i])
+            mirrored = (
+                np.moveaxis(blocks[j * count + i], range(np.ndim(data[j])), range(-rank, 0))
+                if rank
+                else (blocks[j * count + i])
+            )
             np.testing.assert_allclose(block, mirrored, rtol=1e-11, atol=1e-12)
             total = total + np.tensordot(block, directions[j], axes=rank)
         np.testing.assert_allclose(products[i], total, rtol=1e-10, atol=1e-11)
@@ -183,32 +193,54 @@ def test_jacobians_of_vectors_hold_every_partial_in_both_modes(columns):
 def test_batches_are_differentiated_point_by_point():
     graph = function(lambda x: sin(x) * x)
     at = np.linspace(-1, 1, 5)
-    np.testing.assert_allclose(values(gradient(graph, wrt(graph)), at)[0], np.cos(at) * at + np.sin(at), rtol=1e-14)
+    np.testing.assert_allclose(
+        values(gradient(graph, wrt(graph)), at)[0], np.cos(at) * at + np.sin(at), rtol=1e-14
+    )
 
 
 def test_unused_inputs_and_constant_outputs_have_zero_derivatives_of_full_shape():
-    x, y = inputs = variables(x=(3,), y=())
-    graph = graph_of(inputs, y * y)
+    inputs = variables(x=(3,), y=())
+    graph = graph_of(inputs, inputs[1] * inputs[1])
     np.testing.assert_array_equal(values(gradient(graph, wrt(graph)), np.ones(3), 2.0)[0], np.zeros(3))
     assert values(jvp(graph, wrt(graph, 0)), np.ones(3), 2.0, np.ones(3))[0] == 0
 
 
-# Branches ----------------------------------------------------------------------------------------------------------
+# Branches ----------------------------------------------------------------------------------------
 
 BRANCHES = {  # name: (f, point, first three derivatives)
-    "sqrt(select(x>0,x,0)) left": (lambda x: select(less(0, x), x, 0) ** Fraction(1, 2), -1.0, (0, 0, 0)),
-    "sqrt(select(x>0,x,0)) right": (lambda x: select(less(0, x), x, 0) ** Fraction(1, 2), 4.0, (1 / 4, -1 / 32, 3 / 256)),
+    "sqrt(select(x>0,x,0)) left": (
+        lambda x: select(less(0, x), x, 0) ** Fraction(1, 2),
+        -1.0,
+        (0, 0, 0),
+    ),
+    "sqrt(select(x>0,x,0)) right": (
+        lambda x: select(less(0, x), x, 0) ** Fraction(1, 2),
+        4.0,
+        (1 / 4, -1 / 32, 3 / 256),
+    ),
     "x*log(x) at 0": (lambda x: select(less(0, x), x * log(x), 0), 0.0, (0, 0, 0)),
     "x*log(x) left": (lambda x: select(less(0, x), x * log(x), 0), -2.0, (0, 0, 0)),
     "x*log(x) right": (lambda x: select(less(0, x), x * log(x), 0), 1.0, (1, 1, -1)),
     "1/x in two branches": (
-        lambda x: select(less(0, x), sin(1 / x), 0) + select(less(x, 0), exp(1 / x), 0), 0.0, (0, 0, 0)),
+        lambda x: select(less(0, x), sin(1 / x), 0) + select(less(x, 0), exp(1 / x), 0),
+        0.0,
+        (0, 0, 0),
+    ),
     "1/x shared by branches": (
-        lambda x: select(less(0, x), log(1 / x), x) * select(less(x, 0), 1 / x, 2), 0.0, (2, 0, 0)),
+        lambda x: select(less(0, x), log(1 / x), x) * select(less(x, 0), 1 / x, 2),
+        0.0,
+        (2, 0, 0),
+    ),
     "nested": (
-        lambda x: select(less(0, x), select(less(1, x), log(x - 1), x * x), (x + 5) ** Fraction(1, 2)), 0.5, (1, 2, 0)),
+        lambda x: select(less(0, x), select(less(1, x), log(x - 1), x * x), (x + 5) ** Fraction(1, 2)),
+        0.5,
+        (1, 2, 0),
+    ),
     "nested, outside": (
-        lambda x: select(less(0, x), select(less(1, x), log(x - 1), 1 / x), exp(x)), 0.0, (1, 1, 1)),
+        lambda x: select(less(0, x), select(less(1, x), log(x - 1), 1 / x), exp(x)),
+        0.0,
+        (1, 1, 1),
+    ),
     "overflow": (lambda x: select(less(x, 1), x, exp(exp(x))), 0.5, (1, 0, 0)),
     "overflow taken at 10": (lambda x: select(less(x, 20), x * x, exp(x * 1000)), 10.0, (20, 2, 0)),
     "product with a dead factor": (lambda x: x * x * select(less(0, x), log(x), 3), 0.0, (0, 6, 0)),
@@ -270,7 +302,9 @@ def test_reductions_inside_branches_not_taken_never_matter(name):
     by_x, by_s = values(gradient(graph, wrt(graph)), at, -1.5)
     np.testing.assert_array_equal(by_x, np.zeros(3))
     assert by_s == -3
-    for block, due in zip(values(hessian(graph, wrt(graph)), at, -1.5), (np.zeros((3, 3)), 0, 0, 2), strict=True):
+    for block, due in zip(
+        values(hessian(graph, wrt(graph)), at, -1.5), (np.zeros((3, 3)), 0, 0, 2), strict=True
+    ):
         np.testing.assert_array_equal(block, np.broadcast_to(due, block.shape))
     assert values(jvp(graph, wrt(graph)), at, -1.5, np.ones(3), 1.0)[0] == -3
 
@@ -283,13 +317,15 @@ def test_elements_outside_a_branch_never_reach_a_reduction(name):
     at = np.array([0.5, 0.0, -1.0])
     reverse = values(gradient(graph, wrt(graph)), at)[0]
     assert reverse[1:].tolist() == [0, 0]
-    np.testing.assert_allclose(values(jvp(graph, wrt(graph)), at, np.ones(3))[0], reverse.sum(), rtol=1e-13)
+    np.testing.assert_allclose(
+        values(jvp(graph, wrt(graph)), at, np.ones(3))[0], reverse.sum(), rtol=1e-13
+    )
     curvature = values(hessian(graph, wrt(graph)), at)[0]
     assert np.isfinite(curvature).all()
     assert not curvature[1:].any()
 
 
-# Conventions and zeros ---------------------------------------------------------------------------------------------
+# Conventions and zeros ---------------------------------------------------------------------------
 
 CONVENTIONS = {
     "abs at 0": (abs_, 0.0, 0),
@@ -355,7 +391,9 @@ def test_products_with_zero_factors_are_right_to_second_order(zeros):
 def test_lazy_cotangents_are_counted_once_for_every_element_they_stand_for():
     a, x = inputs = variables(a=(), x=(N, M))
     wide = broadcast(expand(expand(a, axis=-1), axis=-1), shape=(N, M))
-    graph = graph_of(inputs, sum_(wide, axes=(-2, -1)), sum_(expand(expand(a, axis=-1), axis=-1) + x, axes=(-2, -1)))
+    graph = graph_of(
+        inputs, sum_(wide, axes=(-2, -1)), sum_(expand(expand(a, axis=-1), axis=-1) + x, axes=(-2, -1))
+    )
     data = np.zeros((3, 5))
     answers = values(gradient(graph, wrt(graph, 0)), 1.0, data)
     assert [float(v) for v in answers] == [15, 15]
@@ -366,7 +404,7 @@ def test_lazy_cotangents_are_counted_once_for_every_element_they_stand_for():
     np.testing.assert_array_equal(blocks[3], np.zeros((3, 5, 3, 5)))
 
 
-# Size and sharing ---------------------------------------------------------------------------------------------------
+# Size and sharing --------------------------------------------------------------------------------
 
 
 def chain(levels):
@@ -374,11 +412,12 @@ def chain(levels):
     e = x
     for _ in range(levels):
         e = sin(e)
-    return graph_of([x], e)
+    return x.builder.build([x.id], {"f": e.id})
 
 
-def test_a_graph_of_100_000_levels_differentiates_without_recursion():
-    graph = chain(100_000)
+@pytest.mark.parametrize("levels", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_deep_graphs_differentiate_without_recursion(levels):
+    graph = chain(levels)
     start = time.perf_counter()
     reverse = gradient(graph, wrt(graph))
     assert time.perf_counter() - start < 40
@@ -393,7 +432,7 @@ def test_time_grows_linearly_with_depth():
         return time.process_time() - start
 
     seconds(500)
-    small, large = min(seconds(1000) for _ in range(3)), min(seconds(8000) for _ in range(2))
+    small, large = min(seconds(1000) for _ in range(3)), seconds(8000)
     assert large < 8 * 3 * small
 
 
@@ -421,7 +460,7 @@ def test_values_and_derivatives_share_one_graph():
     np.testing.assert_array_equal(values(both, *data)[0], values(graph, *data)[0])
 
 
-# Errors ------------------------------------------------------------------------------------------------------------
+# Errors ------------------------------------------------------------------------------------------
 
 
 def test_gradient_of_a_vector_points_to_jacobian():
@@ -438,7 +477,9 @@ def test_conditions_have_no_derivative():
 
 def test_operations_without_a_rule_are_named():
     odd = Op(name="odd", numpy=np.sin)
-    folded = Op(name="folded", elementwise=False, infer=lambda x: x, vjp=lambda g, y, x: (g,), numpy=np.asarray)
+    folded = Op(
+        name="folded", elementwise=False, infer=lambda x: x, vjp=lambda g, y, x: (g,), numpy=np.asarray
+    )
     (x,) = inputs = variables(x=())
     for mode in (gradient, jvp):
         with pytest.raises(DifferentiationError, match="odd"):
@@ -462,13 +503,26 @@ def test_new_inputs_get_names_of_their_own():
     assert names[:2] == ["x", "x_tangent"]
 
 
-# Random graphs -----------------------------------------------------------------------------------------------------
+# Random graphs -----------------------------------------------------------------------------------
 
-UNARY = (sin, cos, exp, tanh, lambda v: v * v, lambda v: -v, lambda v: 1 / v, lambda v: v ** Fraction(1, 2), log)
+UNARY = (
+    sin,
+    cos,
+    exp,
+    tanh,
+    lambda v: v * v,
+    lambda v: -v,
+    lambda v: 1 / v,
+    lambda v: v ** Fraction(1, 2),
+    log,
+)
 BINARY = (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, max_)
 steps = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 8), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
-    min_size=2, max_size=10,
+    st.tuples(
+        st.integers(0, 2), st.integers(0, 8), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)
+    ),
+    min_size=2,
+    max_size=10,
 )
 points = st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0, 2.0])
 
@@ -494,11 +548,12 @@ def test_random_graphs_with_selects_agree_with_differences_and_are_finite_where_
     step = mpmath.mpf(10) ** -20
 
     def value(dx, dy):
-        (answer,) = judge.evaluate(graph, {"x": mpmath.mpf(x) + dx, "y": mpmath.mpf(y) + dy}, digits=60).values()
+        (answer,) = judge.evaluate(
+            graph, {"x": mpmath.mpf(x) + dx, "y": mpmath.mpf(y) + dy}, digits=60
+        ).values()
         return answer[()]
 
     reverse = values(gradient(graph, wrt(graph)), x, y)
-    forward = jvp(graph, wrt(graph))
     for k, (dx, dy) in enumerate(((step, 0), (0, step))):
         with mpmath.workdps(60):
             left, middle, right = value(-dx, -dy), value(0, 0), value(dx, dy)
@@ -508,7 +563,7 @@ def test_random_graphs_with_selects_agree_with_differences_and_are_finite_where_
             if abs(slopes[0] - slopes[1]) > 1e-6 * (1 + abs(slopes[0])) or abs(slopes[0]) > 1e6:
                 continue  # a seam, a corner or a pole
             due = float((right - left) / (2 * step))
-        along = values(forward, x, y, float(k == 0), float(k == 1))[0]
+        along = values(jvp(graph, wrt(graph, k)), x, y, 1.0)[0]
         assert reverse[k] == pytest.approx(due, rel=1e-8, abs=1e-8)
         assert along == pytest.approx(due, rel=1e-8, abs=1e-8)
 

@@ -1,20 +1,27 @@
-"""Branches guarded by Eq or Ne with a point: at the point and near it, derivatives are the limits of the other branch."""
+"""Branches guarded by Eq or Ne with a point: the derivatives there are the limits of the other branch."""
 
+import math
 import time
+from fractions import Fraction
 
 import mpmath
 import numpy as np
 import pytest
 import sympy as sp
 
-from sym2tf.autodiff.coefficients import Ring, number, rational_power
+from sym2tf.autodiff.coefficients import NoSeriesError, Ring, number, rational_power
 from sym2tf.autodiff.derivatives import gradient, hvp, jvp
 from sym2tf.autodiff.removable import resolve_removable
 from sym2tf.backends import mpmath as judge
 from sym2tf.backends.numpy import evaluate
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Builder
-from sym2tf.ops.values import constant
+from sym2tf.ir.types import Kind, TensorType
+from sym2tf.ops.arithmetic import cast, log
+from sym2tf.ops.elementary import cos, sin
+from sym2tf.ops.leaves import input_, pi
+from sym2tf.ops.logic import less, not_equal, select
+from sym2tf.ops.values import Value
 
 x, y, a, b = sp.symbols("x y a b", real=True)
 HALF = sp.Rational(1, 2)
@@ -30,13 +37,12 @@ def seam(branch, value, condition=None):
 def derivative(graph, order, mode=gradient):
     for _ in range(order):
         graph = mode(graph, [graph.inputs[0]])
-        if mode is jvp:  # along the direction 1, which every further order keeps
-            continue
     return graph
 
 
 def run(graph, at, others=OTHERS):
-    tangents = {graph[v].attributes["name"]: 1.0 for v in graph.inputs if "tangent" in graph[v].attributes["name"]}
+    names = [graph[v].attributes["name"] for v in graph.inputs]
+    tangents = {name: 1.0 for name in names if "tangent" in name}
     (answer,) = evaluate(graph, {"x": at, **others, **tangents}).values()
     return answer
 
@@ -50,8 +56,9 @@ def limit(graph, at, order, others=OTHERS):
         return answer[()]
 
     with mpmath.workdps(160):
-        nodes = [mpmath.mpf(at) + (k - mpmath.mpf(order) / 2 + mpmath.mpf(1) / 7) * step for k in range(order + 1)]
-        total = mpmath.fsum((-1) ** (order - k) * mpmath.binomial(order, k) * value(t) for k, t in enumerate(nodes))
+        nodes = [mpmath.mpf(at) + (14 * k - 7 * order + 2) * step / 14 for k in range(order + 1)]
+        weights = [(-1) ** (order - k) * math.comb(order, k) for k in range(order + 1)]
+        total = mpmath.fsum(w * value(t) for w, t in zip(weights, nodes, strict=True))
         return total / step**order
 
 
@@ -94,11 +101,9 @@ REMOVABLE = {
 def test_derivatives_at_the_seam_and_near_it_are_those_of_the_branch_off_it(name):
     branch, value, condition = REMOVABLE[name]
     graph = seam(branch, value, condition)
-    point = {"1": 1.0, "2": 2.0, "a": OTHERS["a"]}.get(
-        str((condition.lhs if condition.rhs == 0 else condition.rhs).subs(x, 0) * -1) if condition is not None else "", 0.0
-    ) if condition is not None and condition.rhs == 0 else float(
-        sp.sympify(condition.rhs if condition is not None else 0).subs(a, OTHERS["a"])
-    )
+    condition = sp.Ne(x, 0) if condition is None else condition
+    (root,) = set(sp.solve(condition.lhs - condition.rhs, x))
+    point = float(root.subs(a, OTHERS["a"]))
     with mpmath.workdps(60):
         worst = [0.0] * 4
         for order in range(4):
@@ -121,11 +126,14 @@ def test_point_of_parameters_is_read_from_the_condition_not_from_the_branch():
     assert run(by_a, 0.7) == pytest.approx(-np.sin(0.7) / 2, rel=1e-14)
 
 
-@pytest.mark.parametrize("expr", [
-    sp.Piecewise((sp.sin(x) / x, sp.Ne(x, 0)), (1, True)),
-    sp.Piecewise((1, sp.Eq(x, 0)), (sp.sin(x) / x, True)),
-    sp.Piecewise((1, sp.Not(sp.Ne(x, 0), evaluate=False)), (sp.sin(x) / x, True)),
-])
+@pytest.mark.parametrize(
+    "expr",
+    [
+        sp.Piecewise((sp.sin(x) / x, sp.Ne(x, 0)), (1, True)),
+        sp.Piecewise((1, sp.Eq(x, 0)), (sp.sin(x) / x, True)),
+        sp.Piecewise((1, sp.Not(sp.Ne(x, 0), evaluate=False)), (sp.sin(x) / x, True)),
+    ],
+)
 def test_all_spellings_of_the_guard_give_value_slope_and_curvature(expr):
     graph = lower(expr, args=[x])
     for order, due in enumerate((1, 0, -1 / 3, 0, 1 / 5)):
@@ -174,25 +182,30 @@ def test_radial_functions_are_smooth_at_the_origin():
 
 
 def test_seams_differ_between_the_elements_of_a_data_axis():
-    xs, i, n, w = sp.IndexedBase("x"), sp.Symbol("i", integer=True), sp.Symbol("n", integer=True), sp.Symbol("w")
+    xs, w, (i, n) = sp.IndexedBase("x"), sp.Symbol("w"), sp.symbols("i n", integer=True)
     term = sp.Piecewise((sp.sin(w * xs[i]) / xs[i], sp.Ne(xs[i], 0)), (w, True))
     graph = lower(sp.Sum(term, (i, 0, n - 1)), args=[w, xs])
     data = np.array([0.0, 1e-9, 0.5, -2.0, 0.0])
     by_w = evaluate(gradient(graph, [graph.inputs[0]]), {"w": 1.5, "x": data})
     np.testing.assert_allclose(next(iter(by_w.values())), np.cos(1.5 * data).sum(), rtol=1e-14)
     by_x = next(iter(evaluate(gradient(graph, [graph.inputs[1]]), {"w": 1.5, "x": data}).values()))
-    due = [-(1.5**3) * t / 3 if abs(t) < 1e-8 else (1.5 * t * np.cos(1.5 * t) - np.sin(1.5 * t)) / t**2 for t in data]
+    far = lambda t: (1.5 * t * np.cos(1.5 * t) - np.sin(1.5 * t)) / t**2
+    due = [-(1.5**3) * t / 3 if abs(t) < 1e-8 else far(t) for t in data]
     np.testing.assert_allclose(by_x, due, rtol=1e-13, atol=1e-22)
 
 
-@pytest.mark.parametrize("branch", [1 / x, sp.log(x), sp.Abs(x) / x, x * sp.log(x), sp.sqrt(x), sp.exp(1 / x)])
+@pytest.mark.parametrize(
+    "branch", [1 / x, sp.log(x), sp.Abs(x) / x, x * sp.log(x), sp.sqrt(x), sp.exp(1 / x)]
+)
 def test_branches_without_a_series_are_left_as_they_are(branch):
     graph = seam(branch, 0)
     assert resolve_removable(graph) is graph
     assert run(derivative(graph, 1), 0.0) == 0
 
 
-@pytest.mark.parametrize("expr", [sp.sin(x) / x, sp.Piecewise((sp.log(x), x > 0), (0, True)), sp.Max(x, 0)])
+@pytest.mark.parametrize(
+    "expr", [sp.sin(x) / x, sp.Piecewise((sp.log(x), x > 0), (0, True)), sp.Max(x, 0)]
+)
 def test_graphs_without_such_seams_come_back_as_they_are(expr):
     graph = lower(expr, args=[x])
     assert resolve_removable(graph) is graph
@@ -249,30 +262,63 @@ def test_a_large_branch_still_has_its_first_derivatives():
 
 def test_deep_branches_are_walked_without_recursion():
     builder = Builder()
-    graph = seam(sp.sin(x) / x, 1)
-    where = builder.include(graph)
-    v = where[graph.inputs[0]]
-    sine = next(graph[u].op for u in graph.order if graph[u].op.name == "sin")
-    for _ in range(5000):
-        v = builder.add(sine, (v,))
-    pw = next(graph[u] for u in graph.order if graph[u].op.name == "select")
-    condition = where[graph.operands(graph.outputs[next(iter(graph.outputs))])[0]]
-    one = constant(builder, 1).id
-    deep = builder.build(
-        [where[graph.inputs[0]]], {"f": builder.add(pw.op, (condition, v, builder.add(
-            graph[graph.order[-1]].op if False else next(n.op for n in builder.nodes if n.op.name == "const"), (),
-            {"value": builder.nodes[one].attributes["value"], "kind": builder.nodes[v].type.kind})))})
-    assert np.isfinite(run(derivative(deep, 1), 0.0, {}))
+    real = TensorType(Kind.REAL)
+    at = Value(builder, builder.add(input_, (), {"name": "x", "symbol": None, "type": real}))
+    deep = at
+    for _ in range(1500):
+        deep = sin(deep)
+    filled = select(not_equal(at, 0), deep / at, 1)
+    graph = builder.build([at.id], {"f": filled.id})
+    assert run(derivative(graph, 1), 0.0, {}) == 0
+    assert run(derivative(graph, 2), 0.0, {}) == pytest.approx(-1500 / 3, rel=1e-12)
+
+
+def test_conditions_used_as_numbers_are_decided_beside_the_point():
+    builder = Builder()
+    real = TensorType(Kind.REAL)
+    at = Value(builder, builder.add(input_, (), {"name": "x", "symbol": None, "type": real}))
+    weight = cast(less(at, 1), kind=Kind.REAL) + cast(not_equal(at, 0), kind=Kind.REAL)
+    graph = builder.build([at.id], {"f": select(not_equal(at, 0), weight * sin(at) / at, 2).id})
+    assert [run(derivative(graph, k), 0.0, {}) for k in (1, 2)] == [0, pytest.approx(-2 / 3)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_dtype_is_right_near_the_seam(dtype):
+    second = derivative(seam(sp.sin(x) / x, 1), 2)
+    for at in (0.0, 1e-8, 1e-3, -0.1):
+        (answer,) = evaluate(second, {"x": at, **OTHERS}, dtype=dtype).values()
+        due = -1 / 3 + at**2 / 10 - at**4 / 168 + at**6 / 6480
+        assert answer == pytest.approx(due, rel=1e-6 if dtype == "float32" else 1e-11)
 
 
 def test_coefficients_cancel_exactly_and_fold_exactly():
     builder = Builder()
     ring = Ring(builder)
-    graph = seam(sp.sin(x) / x, 1)
-    x_ = builder.add(graph[graph.inputs[0]].op, (), graph[graph.inputs[0]].attributes)
-    atom = {((x_, 1),): 1}
+    real = TensorType(Kind.REAL)
+    at = Value(builder, builder.add(input_, (), {"name": "x", "symbol": None, "type": real}))
+    atom = ring.atom(at)
+    total = ring.sum([atom, number(3)])
     assert ring.sum([atom, ring.scale(atom, -1)]) == {}
-    assert ring.product(atom, ring.power(atom, -1 * rational_power(number(1)[()], 1))) == number(1)
-    assert rational_power(sp.Rational(1) and number(4)[()] / 9, number(1)[()] / 2) == number(2)[()] / 3
-    assert rational_power(number(2)[()], number(1)[()] / 2) is None
-    assert rational_power(number(10)[()], number(10**9)[()]) is None
+    assert ring.product(atom, ring.power(atom, Fraction(-1))) == number(1)
+    assert ring.product(total, total) == ring.power(total, Fraction(2))
+    assert ring.function(sin, number(0)) == {}
+    assert ring.function(cos, ring.atom(Value(builder, builder.add(pi)))) == number(-1)
+    assert ring.function(cos, atom) == ring.atom(cos(at))
+    with pytest.raises(NoSeriesError, match="pole"):
+        ring.function(log, number(0))
+    with pytest.raises(NoSeriesError, match="zero"):
+        ring.power({}, Fraction(-1))
+
+
+@pytest.mark.parametrize(
+    ("base", "exponent", "due"),
+    [
+        (Fraction(4, 9), Fraction(1, 2), Fraction(2, 3)),
+        (Fraction(8), Fraction(-2, 3), Fraction(1, 4)),
+        (Fraction(2), Fraction(1, 2), None),
+        (Fraction(-8), Fraction(1, 3), None),
+        (Fraction(10), Fraction(10**9), None),
+    ],
+)
+def test_rational_powers_are_exact_and_never_enormous(base, exponent, due):
+    assert rational_power(base, exponent) == due
