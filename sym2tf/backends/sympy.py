@@ -52,7 +52,9 @@ def raise_to_sympy(graph: Graph) -> dict[str, Any]:
         ResourceLimitError: written out, an expression is too large or deep to read; see `raise_shared`.
     """
     _refuse_large(graph)
-    return {name: _Raising(graph, {}, _indices(graph, v)).element(v) for name, v in graph.outputs.items()}
+    heights = _reduction_heights(graph)
+    letters = _indices(graph, heights)
+    return {name: _Raising(graph, {}, letters, heights).element(v) for name, v in graph.outputs.items()}
 
 
 def raise_shared(graph: Graph) -> tuple[list[tuple[Any, Any]], dict[str, Any]]:
@@ -63,17 +65,17 @@ def raise_shared(graph: Graph) -> tuple[list[tuple[Any, Any]], dict[str, Any]]:
     """
     taken = {str(name) for name in _names(graph)}
     fresh = (f"x{k}" for k in range(len(graph) + len(taken)) if f"x{k}" not in taken)
+    heights = _reduction_heights(graph)
+    letters = _indices(graph, heights)
     named: dict[int, Any] = {}
     replacements = []
     for v in _worth_naming(graph):
-        raising = _Raising(graph, named, _indices(graph, v))
+        raising = _Raising(graph, named, letters, heights)
         element = raising.element(v)
         name = next(fresh)
         named[v] = sp.IndexedBase(name) if raising.free else sp.Symbol(name)
         replacements.append((named[v][raising.free] if raising.free else named[v], element))
-    outputs = {
-        name: _Raising(graph, named, _indices(graph, v)).element(v) for name, v in graph.outputs.items()
-    }
+    outputs = {name: _Raising(graph, named, letters, heights).element(v) for name, v in graph.outputs.items()}
     return replacements, outputs
 
 
@@ -84,15 +86,14 @@ class _Raising:
     graph: Graph
     named: Mapping[int, Any]
     letters: list[Any]
+    heights: Mapping[int, int]
     free: Indices = ()
     known: dict[Demand, Any] = field(default_factory=dict)
-    heights: dict[int, int] = field(default_factory=dict)
 
     def element(self, root: int) -> Any:
         """The element of node `root` at its free indices."""
         shape = self.graph[root].type.shape
         self.free = tuple(self.letters[: len(shape)])
-        self.heights = _reduction_heights(self.graph, root)
         demand = (root, _clipped(shape, self.free))
         stack = [demand]
         while stack:
@@ -139,9 +140,12 @@ class _Raising:
             condition, then, otherwise = self.demands(*current)
             needed += [then, condition]
             current = otherwise
-        return [*needed, current], lambda *parts: _piecewise(
-            zip(parts[:-1:2], parts[1:-1:2], strict=True), parts[-1]
-        )
+        logical = self.graph[v].type.kind is Kind.BOOLEAN
+
+        def build(*parts: Any) -> Any:
+            return _piecewise(zip(parts[:-1:2], parts[1:-1:2], strict=True), parts[-1], logical=logical)
+
+        return [*needed, current], build
 
     def summation_indices(self, v: int, count: int) -> tuple[Any, ...]:
         """Indices for `count` axes that `v` reduces; no reduction inside of it has them."""
@@ -173,7 +177,7 @@ def _function(node: Node) -> Callable[..., Any]:
     return sp.Function(node.op.name)
 
 
-def _piecewise(branches: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
+def _piecewise(branches: Iterable[tuple[Any, Any]], otherwise: Any, *, logical: bool = False) -> Any:
     kept = []
     for value, condition in branches:
         if condition == sp.true:
@@ -181,7 +185,7 @@ def _piecewise(branches: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
             break
         if condition != sp.false:
             kept.append((value, condition))
-    if isinstance(otherwise, sp.logic.boolalg.Boolean):
+    if logical:
         result = otherwise
         for value, condition in reversed(kept):
             result = sp.ITE(condition, value, result)
@@ -233,7 +237,7 @@ def _without(at: Indices, axis: int) -> Indices:
 
 
 def _inserted(at: Indices, axes: Iterable[int], indices: Iterable[Any]) -> Indices:
-    """Indices of an operand: `indices` at the reduced `axes` (negative, in the operand), the others between."""
+    """Indices of an operand: `indices` at `axes` (negative, in the operand), the others between."""
     axes = tuple(axes)
     rank = len(at) + len(axes)
     new, old = dict(zip((rank + axis for axis in axes), indices, strict=True)), iter(at)
@@ -396,10 +400,10 @@ def _names(graph: Graph) -> Iterator[Any]:
     yield from graph.size_names()
 
 
-def _indices(graph: Graph, root: int) -> list[Any]:
-    """Index symbols enough for an output and the reductions below it; none prints like another name."""
+def _indices(graph: Graph, heights: Mapping[int, int]) -> list[Any]:
+    """Index symbols enough for any node and the reductions below it; none prints like another name."""
     taken = {str(name) for name in _names(graph)}
-    count = graph[root].type.rank + max(_reduction_heights(graph, root).values(), default=0)
+    count = max((graph[v].type.rank for v in graph.order), default=0) + max(heights.values(), default=0)
     letters = [c for c in "ijklmpqrstuvabcdefgh" if c not in taken]
     k = 0
     while len(letters) < count:
@@ -409,13 +413,11 @@ def _indices(graph: Graph, root: int) -> list[Any]:
     return [sp.Symbol(letter, integer=True) for letter in letters]
 
 
-def _reduction_heights(graph: Graph, root: int) -> dict[int, int]:
-    """For each node under `root`, how many axes are reduced on the way from the inputs to it, at most."""
-    below = graph.ancestors(root)
+def _reduction_heights(graph: Graph) -> dict[int, int]:
+    """For each node, how many axes are reduced on the way from the inputs to it, at most."""
     heights: dict[int, int] = {}
     for v in graph.order:
-        if v in below:
-            heights[v] = max((heights[u] for u in graph.operands(v)), default=0) + _reduced_axes(graph[v])
+        heights[v] = max((heights[u] for u in graph.operands(v)), default=0) + _reduced_axes(graph[v])
     return heights
 
 
@@ -438,13 +440,20 @@ def _refuse_large(graph: Graph) -> None:
     for v in graph.order:
         operands = graph.operands(v)
         sizes[v] = 1 + sum(sizes[u] for u in operands)
-        depths[v] = 1 + max((depths[u] for u in operands), default=0)
+        depths[v] = _depth(graph[v], [depths[u] for u in operands])
     for name, v in graph.outputs.items():
         if sizes[v] > MAX_TREE or depths[v] > MAX_DEPTH:
             raise ResourceLimitError(
                 f"written out, output {name!r} has {_short(sizes[v])} operations, {depths[v]} deep; "
                 "raise_shared names its shared parts"
             )
+
+
+def _depth(node: Node, below: Sequence[int]) -> int:
+    """How deep the raised expression is: a chain of selections is one Piecewise."""
+    if node.op is select:
+        return max(1 + below[0], 1 + below[1], below[2])
+    return 1 + max(below, default=0)
 
 
 def _short(number: int) -> str:
@@ -462,7 +471,7 @@ def _worth_naming(graph: Graph) -> list[int]:
     named = []
     for v in graph.order:
         node, operands = graph[v], graph.operands(v)
-        depths[v] = 1 + max((depths[u] for u in operands), default=0)
+        depths[v] = _depth(graph[v], [depths[u] for u in operands])
         sizes[v] = 1 + sum(sizes[u] for u in operands)
         plain = not operands or node.type.kind is Kind.BOOLEAN or node.op is const or node.op is input_
         moves = node.op.linear and node.op.arity == 1 and node.op.name != "sum"
