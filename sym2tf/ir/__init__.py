@@ -1,1 +1,1 @@
-"""The intermediate representation: types, operations as rows, and the graph. Knows neither SymPy nor TensorFlow."""
+"""The intermediate representation: types, operations as rows, and the graph; no SymPy, no TensorFlow."""

@@ -30,7 +30,8 @@ class Binding:
             for v in graph.inputs
             for k, d in enumerate(graph[v].type.shape)
         ]
-        self.axes += [Axis(*reach, exact=False) for reach in graph.info.get("reaches", ())]
+        reaches = graph.info.get("reaches", ())
+        self.axes += [Axis(name, axis, length, exact=False) for name, axis, length in reaches]
         self.names = sorted(graph.size_names() | frozenset(graph.info.get("sizes", ())))
         self.used = graph.size_names()
 
@@ -65,7 +66,9 @@ class Binding:
                 length = shapes[axis.input][axis.axis]
                 sizes[name], rest = divmod(length - offset, slope)
                 if rest or sizes[name] < 0:
-                    raise SizeError(f"{axis.input} has length {length}, which is not {axis.length} for any {name} >= 0")
+                    raise SizeError(
+                        f"{axis.input} has length {length}, which is not {axis.length} for any {name} >= 0"
+                    )
         missing = [name for name in self.required if name not in sizes]
         if missing:
             raise SizeError(f"no data determine {', '.join(missing)}: pass {missing[0]}=... by keyword")
@@ -85,7 +88,8 @@ class Binding:
             elif name in self.sources:
                 source = self.sources[name][0]
                 reasons.append(
-                    f"{name} = {sizes[name]} from the length {evaluate_size(source.length, sizes)} of {source.input}"
+                    f"{name} = {sizes[name]} from the length {evaluate_size(source.length, sizes)} "
+                    f"of {source.input}"
                 )
         because = f" ({'; '.join(reasons)})" if reasons else ""
         raise SizeError(

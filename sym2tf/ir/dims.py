@@ -1,6 +1,7 @@
-"""Dimensions: integers, or small polynomials with integer coefficients in size symbols, such as `n - 1` or `n*m`.
+"""Dimensions: integers, or small integer polynomials in size symbols, such as `n - 1` or `n*m`.
 
-They are not SymPy objects, because every node of a graph carries some and they are compared and hashed all the time.
+They are not SymPy objects, because every node of a graph carries some and they are compared and hashed all
+the time.
 A polynomial that is constant is always the plain `int`.
 """
 
@@ -85,7 +86,7 @@ def substitute_size(size: Size, sizes: Mapping[str, Size]) -> Size:
 
 
 def linear_in_one(size: Size) -> tuple[str, int, int] | None:
-    """`(name, slope, offset)` when `size` is `slope*name + offset`, else None: the form that a length can bind."""
+    """`(name, slope, offset)` when `size` is `slope*name + offset` (a length can bind it), else None."""
     if isinstance(size, int):
         return None
     name, slope, offset = None, 0, 0

@@ -1,7 +1,7 @@
 """The graph: a `networkx.MultiDiGraph` of operations with named outputs, and the builder that makes one.
 
-Nodes are integers; an edge runs from operand to user and its key is the operand position. Node records are immutable
-and shared between graphs. Every stage of the compiler takes a `Graph` and returns a new one.
+Nodes are integers; an edge runs from operand to user and its key is the operand position. Node records are
+immutable and shared between graphs. Every stage of the compiler takes a `Graph` and returns a new one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Graph:
 
     def size_names(self) -> frozenset[str]:
         """Every size symbol in a type or an attribute."""
-        sizes = set()
+        sizes: set[Dim] = set()
         for v in self.nx:
             node = self[v]
             sizes.update(d for d in node.type.shape if isinstance(d, Dim))
@@ -122,9 +122,9 @@ class Graph:
         """Check every invariant and return the graph itself.
 
         Raises:
-            GraphError: the graph has a cycle, an operand position is missing or doubled, a type is not what the
-                operation infers, an output or input is not a node, or two nodes are the same operation on the same
-                operands.
+            GraphError: the graph has a cycle, an operand position is missing or doubled, a type is not what
+                the operation infers, an output or input is not a node, or two nodes are the same operation on
+                the same operands.
         """
         if not nx.is_directed_acyclic_graph(self.nx):
             raise GraphError("the graph has a cycle")
@@ -217,8 +217,8 @@ class Builder:
         graph.add_nodes_from((v, {"node": self.nodes[v]}) for v in kept)
         graph.add_edges_from((u, v, k) for v in kept for k, u in enumerate(self.operands[v]))
         result = Graph(graph, inputs, outputs, info)
-        # The order of creation is topological. Keeping it spares every pass two traversals, and a rebuild then
-        # leaves the canonical order of operands, which is this order, as it was.
+        # The order of creation is topological. Keeping it spares every pass two traversals, and a rebuild
+        # then leaves the canonical order of operands, which is this order, as it was.
         vars(result).update(_operands={v: self.operands[v] for v in kept}, order=tuple(kept))
         return result
 

@@ -1,7 +1,8 @@
 """An operation is one row: everything the system knows about it stands together in one `Op`.
 
-This module knows neither SymPy nor TensorFlow; a row only names what it becomes there. An `Op` is also the function
-that rules and derivatives call: `sin(x)` on a graph value adds a node, on a pattern it makes a pattern.
+This module knows neither SymPy nor TensorFlow; a row only names what it becomes there. An `Op` is
+also the function that rules and derivatives call: `sin(x)` on a graph value adds a node, on a pattern it
+makes a pattern.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Term(Protocol):
 
 
 class Emitter(Protocol):
-    """What a `TFOp.form` is written in: one emitter prints source, another one can call TensorFlow directly."""
+    """What a `TFOp.form` is written in: one emitter prints source, another can call TensorFlow directly."""
 
     def call(self, function: str, *args: Any, **keywords: Any) -> Any: ...
     def infix(self, operator: str, left: Any, right: Any) -> Any: ...
@@ -46,7 +47,7 @@ class TFOp:
         form: for operations with attributes, a function `(emitter, *operands, **attributes)`.
         dtypes: the floating dtypes that have a CPU kernel; empty for all that TensorFlow has.
         xla: the reason why XLA is not to be trusted with it, or None.
-        literals: whether an operand may be a bare Python number (only where the call takes its dtype from the others).
+        literals: whether an operand may be a bare Python number (if the call takes its dtype from the others).
     """
 
     raw: str
@@ -71,21 +72,25 @@ class Op:
         name: unique, lower case; the label in pictures unless `label` is given.
         arity: number of operands; None for any number.
         infer: type of the result from the operand types and the attributes.
-        elementwise: acts on each element alone; operands broadcast, the default rules for tangents and guards apply.
-        linear: a sum of its operands with coefficients 0 and 1 (data movement, sums): tangents pass through it.
+        elementwise: acts on each element alone; operands broadcast, the default rules for tangents and guards
+            apply.
+        linear: a sum of its operands with coefficients 0 and 1 (data movement, sums): tangents pass
+            through it.
         commutative: operands may be sorted.
         associative: `op(op(a, b), c)` is `op(a, b, c)`; such operations are n-ary.
         promotes: operands are cast to the kind of the result (False for conditions, subscripts and casts);
             a tuple of positions casts only these.
         sympy: the SymPy class or function, used to lower calls of it and to raise nodes back.
         numpy: the reference implementation on arrays, attributes as keywords.
-        mpmath: the scalar implementation in high precision; None where `numpy` works on arrays of mpmath numbers.
+        mpmath: the scalar implementation in high precision; None where `numpy` works on arrays of mpmath
+            numbers.
         tf: the TensorFlow operation.
-        vjp: `(g, y, *operands, **attributes) -> tuple` of cotangents (None: not differentiable in that operand).
-        jvp: `(tangents, y, *operands, **attributes)` where the default, derived from `vjp`, is not good enough;
-            a tangent that is zero is None.
-        support: for operations that are neither elementwise nor linear, how the 0/1 support of a cotangent moves
-            to the operands; same signature as `vjp`.
+        vjp: `(g, y, *operands, **attributes) -> tuple` of cotangents (None: not differentiable in that
+            operand).
+        jvp: `(tangents, y, *operands, **attributes)` where the default, derived from `vjp`, is not good
+            enough; a tangent that is zero is None.
+        support: for operations that are neither elementwise nor linear, how the 0/1 support of a cotangent
+            moves to the operands; same signature as `vjp`.
         sample: for each operand (or all), the interval that tests and `check` draw from.
         label: what stands in pictures.
     """

@@ -24,7 +24,7 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """Kind and core shape of a value; batch axes stand to the left of the core and are not part of the type."""
+    """Kind and core shape of a value; batch axes stand left of the core and are not part of the type."""
 
     kind: Kind
     shape: tuple[Size, ...] = ()

@@ -1,4 +1,4 @@
-"""The table of operations: every row, by family. Adding an operation is adding a row to one of these files."""
+"""The table of operations: every row, by family. Adding an operation is adding a row to one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows that reduce axes: einsum, product, extremes, log-sum-exp. (`sum` stands with the data movements it is dual to.)"""
+"""Rows that reduce axes: einsum, product, extremes, log-sum-exp.
+
+`sum` stands with the data movements, to which it is dual.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from typing import Any
 
 import mpmath
 import numpy as np
-import scipy.special
 
 from sym2tf.errors import ShapeError
 from sym2tf.ir.dims import Size, broadcast_sizes
 from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind, TensorType
+from sym2tf.lazy import lazy
 from sym2tf.ops.arithmetic import cast
 from sym2tf.ops.elementary import exp
 from sym2tf.ops.guards import Guarded, when
@@ -20,8 +23,13 @@ from sym2tf.ops.leaves import iota
 from sym2tf.ops.logic import equal, select
 from sym2tf.ops.values import ones_like
 
+scipy_special = lazy("scipy.special")  # a fifth of a second, and only the reference backend needs it
 
-def _reduction(name: str, numpy: Any, raw: str, call: str, vjp: Any, *, label: str, kind: Kind | None = None, xla: str | None = None) -> Op:
+
+def _reduction(
+    name: str, numpy: Any, raw: str, call: str, vjp: Any, *, label: str, kind: Kind | None = None,
+    xla: str | None = None,
+) -> Op:
     def jvp(tangents: tuple[Any, ...], y: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
         partial = vjp(ones_like(y), y, x, axes=axes)[0]
         value = tangents[0] * (partial.value if isinstance(partial, Guarded) else partial)
@@ -52,7 +60,7 @@ reduce_any = _reduction("reduce_any", lambda x, *, axes: np.any(x, axis=axes), "
 def _np_logsumexp(x: Any, *, axes: tuple[int, ...]) -> Any:
     if np.asarray(x).dtype == object:
         return _np_log_object(np.sum(np.frompyfunc(mpmath.exp, 1, 1)(x), axis=axes))
-    return scipy.special.logsumexp(x, axis=axes)
+    return scipy_special.logsumexp(x, axis=axes)
 
 
 def _np_log_object(x: Any) -> Any:
@@ -175,8 +183,8 @@ einsum = Op(
     tf=TFOp("Einsum", "tf.einsum", form=lambda e, *xs, inputs, output: e.call(
         "tf.einsum", einsum_equation(inputs, output), *xs)),
     vjp=_einsum_vjp, jvp=_einsum_jvp, support=_einsum_support,
-    doc="A product summed over the letters that `output` lacks. Made by the optimiser from `sum` of `mul`. No letter "
-    "occurs twice in one operand.",
+    doc="A product summed over the letters that `output` lacks. Made by the optimiser from `sum` of `mul`. "
+    "No letter occurs twice in one operand.",
 )
 
 ROWS = (reduce_max, reduce_min, reduce_any, logsumexp, prod, prod_others, einsum)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Guarded(NamedTuple):
-    """A cotangent or tangent that counts only where `guard` holds; elsewhere it is zero, whatever `value` is there."""
+    """A cotangent or tangent that counts only where `guard` holds; elsewhere it is zero."""
 
     value: Any
     guard: Any

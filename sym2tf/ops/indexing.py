@@ -1,7 +1,7 @@
 """Rows that move data and compute nothing: new axes, broadcasts, slices, padding, transposition.
 
-Axes are counted from the right and always negative, so that a rule written for a core shape works unchanged when
-batch axes or the basis axis of a Jacobian stand in front of it.
+Axes are counted from the right and always negative, so that a rule written for a core shape works unchanged
+when batch axes or the basis axis of a Jacobian stand in front of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from sym2tf.ir.types import TensorType
 
 
 def _movement(name: str, infer: Any, numpy: Any, tf: TFOp, vjp: Any, doc: str) -> Op:
-    return Op(name=name, infer=infer, elementwise=False, linear=True, promotes=False, numpy=numpy, tf=tf, vjp=vjp, doc=doc)
+    return Op(
+        name=name, infer=infer, elementwise=False, linear=True, promotes=False, numpy=numpy, tf=tf, vjp=vjp, doc=doc
+    )
 
 
 def _insert(shape: tuple[Size, ...], axis: int, size: Size) -> tuple[Size, ...]:
@@ -32,7 +34,7 @@ def _replace(shape: tuple[Size, ...], axis: int, *size: Size) -> tuple[Size, ...
     return (*shape[:at], *size, *shape[at + 1 :])
 
 
-expand = _movement(
+expand: Op = _movement(
     "expand",
     lambda x, *, axis: TensorType(x.kind, _insert(x.shape, axis, 1)),
     lambda x, *, axis: np.expand_dims(x, axis),
@@ -40,7 +42,7 @@ expand = _movement(
     lambda g, y, x, *, axis: (squeeze(g, axis=axis),),
     "A new axis of length 1, at position `axis` of the result.",
 )
-squeeze = _movement(
+squeeze: Op = _movement(
     "squeeze",
     lambda x, *, axis: TensorType(x.kind, _replace(x.shape, axis)),
     lambda x, *, axis: np.squeeze(x, axis),
@@ -88,7 +90,7 @@ def _slice_vjp(g: Any, y: Any, x: Any, *, axis: int, start: Size, size: Size) ->
     return (pad(g, axis=axis, before=start, after=x.shape[axis] - start - size),)
 
 
-slice_ = _movement(
+slice_: Op = _movement(
     "slice",
     lambda x, *, axis, start, size: TensorType(x.kind, _replace(x.shape, axis, size)),
     _slice_numpy,
@@ -105,9 +107,10 @@ def _pad_numpy(x: Any, *, axis: int, before: int, after: int) -> Any:
     return np.pad(x, widths)
 
 
-pad = _movement(
+pad: Op = _movement(
     "pad",
-    lambda x, *, axis, before, after: TensorType(x.kind, _replace(x.shape, axis, x.shape[axis] + before + after)),
+    lambda x, *, axis, before, after: TensorType(
+        x.kind, _replace(x.shape, axis, x.shape[axis] + before + after)),
     _pad_numpy,
     TFOp("Pad", "tf.pad", form=lambda e, x, *, axis, before, after: e.call(
         "pad_axis", x, axis, e.size(before), e.size(after))),
@@ -126,7 +129,7 @@ def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(axes.index(k - rank) - rank for k in range(rank))
 
 
-transpose = _movement(
+transpose: Op = _movement(
     "transpose",
     lambda x, *, axes: TensorType(
         x.kind, (*x.shape[: len(x.shape) - len(axes)], *(x.shape[a] for a in axes))),
@@ -155,10 +158,11 @@ def reduced(shape: tuple[Size, ...], axes: tuple[int, ...]) -> tuple[Size, ...]:
     return tuple(d for k, d in enumerate(shape) if k - len(shape) not in axes)
 
 
-sum_ = Op(
+sum_: Op = Op(
     name="sum", infer=_sum_type, elementwise=False, linear=True,
     numpy=lambda x, *, axes: np.sum(x, axis=axes),
-    tf=TFOp("Sum", "tf.reduce_sum", form=lambda e, x, *, axes: e.call("tf.reduce_sum", x, axis=e.shape(axes))),
+    tf=TFOp("Sum", "tf.reduce_sum", form=lambda e, x, *,
+        axes: e.call("tf.reduce_sum", x, axis=e.shape(axes))),
     vjp=lambda g, y, x, *, axes: (restore(g, axes),), label="Σ",
     doc="The sum over `axes`. Its cotangent keeps length 1 there; who needs the full length broadcasts it.",
 )
