@@ -13,7 +13,7 @@ from sym2tf.backends.numpy import evaluate
 from sym2tf.ir.dims import size_symbol
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
-from sym2tf.ops.arithmetic import add, mul, pow_
+from sym2tf.ops.arithmetic import add, mul
 from sym2tf.ops.elementary import cos, exp, sin, tanh
 from sym2tf.ops.indexing import broadcast, expand, sum_
 from sym2tf.ops.leaves import input_
@@ -38,13 +38,18 @@ def graphs(draw: st.DrawFn) -> Graph:
     """Sums, products, powers and reductions of inputs of rank 0 to 2, smooth and of moderate size."""
     builder = Builder()
     inputs = [
-        Value(builder, builder.add(input_, (), {"name": name, "symbol": name, "type": TensorType(Kind.REAL, shape)}))
+        Value(
+            builder,
+            builder.add(input_, (), {"name": name, "symbol": name, "type": TensorType(Kind.REAL, shape)}),
+        )
         for name, shape in INPUTS.items()
     ]
     values = list(inputs)
     pick = lambda: values[draw(st.integers(0, len(values) - 1))]
     for _ in range(draw(st.integers(1, 14))):
-        kind = draw(st.sampled_from(["add", "add", "mul", "mul", "pow", "function", "sum", "max", "select", "scale"]))
+        kind = draw(
+            st.sampled_from(["add", "add", "mul", "mul", "pow", "function", "sum", "max", "select", "scale"])
+        )
         operands = _alike([pick() for _ in range(draw(st.integers(2, 4)))])
         first = operands[0]
         if kind == "add":
@@ -64,7 +69,9 @@ def graphs(draw: st.DrawFn) -> Graph:
         else:
             rank = first.type.rank
             chosen = draw(st.sets(st.integers(-rank, -1), min_size=1)) if rank else set()
-            values.append(sum_(first, axes=tuple(sorted(chosen))) if chosen else broadcast(_vector(first), shape=(N,)))
+            values.append(
+                sum_(first, axes=tuple(sorted(chosen))) if chosen else broadcast(_vector(first), shape=(N,))
+            )
     outputs = {f"o{k}": v.id for k, v in enumerate(values[-draw(st.integers(1, 4)) :])}
     return builder.build([v.id for v in inputs], outputs)
 
@@ -122,7 +129,7 @@ PASSES = {
 
 
 @pytest.mark.parametrize("name", PASSES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(graph=graphs())
 def test_pass_is_valid_and_keeps_the_values(name: str, graph: Graph) -> None:
     graph.validate()
@@ -131,14 +138,14 @@ def test_pass_is_valid_and_keeps_the_values(name: str, graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("name", ["prune", "sharing", "reductions"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(graph=graphs())
 def test_pass_run_again_changes_nothing(name: str, graph: Graph) -> None:
     once, _ = PASSES[name](graph)
     assert same(once, PASSES[name](once)[0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(graph=graphs())
 def test_no_pass_adds_work_except_for_powers(graph: Graph) -> None:
     before, powers = operation_count(graph), graph.counts().get("pow", 0)
@@ -147,7 +154,7 @@ def test_no_pass_adds_work_except_for_powers(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(graph=graphs())
 def test_pipeline_keeps_the_values_and_is_a_fixed_point(level: str, graph: Graph) -> None:
     after, _ = optimize(graph, level=level)

@@ -74,14 +74,12 @@ class Report:
     def _repr_html_(self) -> str:
         head, *body = ([html.escape(cell) for cell in row] for row in self._cells())
         rows = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
-        for row in body:
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>")
+        rows += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body]
         return "<table>\n" + "\n".join(rows) + "\n</table>"
 
     def _cells(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [("pass", "before", "after", "ms", "what it did")]
-        for record in self.records:
-            rows.append(_row(record))
+        rows += map(_row, self.records)
         if self.records:
             first, last = self.records[0], self.records[-1]
             total = PassRecord("total", first.nodes_before, last.nodes_after, self.seconds, Counter())
@@ -106,12 +104,12 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
         raise ArgumentError(f"level is {level!r}; it must be one of {', '.join(map(repr, LEVELS))}")
     records: list[PassRecord] = []
 
-    def run(step: Pass) -> bool:
+    def run(step: Pass) -> Counter[str]:
         nonlocal graph
         start, before = time.perf_counter(), len(graph)
         graph, fired = step.function(graph, level)
         records.append(PassRecord(step.name, before, len(graph), time.perf_counter() - start, fired))
-        return bool(fired)
+        return fired
 
     run(PRUNE)
     run(REWRITE)
@@ -119,8 +117,11 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
         if not run(REDUCE):
             break
         run(REWRITE)
-    for step in LAST:
-        run(step)
+    run(SHARE)
+    for _ in range(ROUNDS):
+        run(MACHINE)
+        if not any(name.startswith("shared") for name in run(SHARE)):
+            break
     return graph, Report(tuple(records))
 
 
@@ -142,19 +143,21 @@ def prune(graph: Graph, level: str = "stable") -> tuple[Graph, Counter[str]]:
 
 
 def _row(record: PassRecord) -> tuple[str, ...]:
-    fired = ", ".join(f"{name} {count}" for name, count in sorted(record.fired.items(), key=lambda i: (-i[1], i[0])))
+    ordered = sorted(record.fired.items(), key=lambda item: (-item[1], item[0]))
+    fired = ", ".join(f"{name} {count}" for name, count in ordered)
     return (
-        record.name, str(record.nodes_before), str(record.nodes_after), f"{1e3 * record.seconds:.1f}", fired
+        record.name,
+        str(record.nodes_before),
+        str(record.nodes_after),
+        f"{1e3 * record.seconds:.1f}",
+        fired,
     )
 
 
-# Rules first, since they speak only add, mul and pow. Reductions and rules then take turns: each makes work for the
-# other. Partial sums are looked for once nothing moves any more, and again among what the machine pass has grouped.
+# Rules first, since they speak only add, mul and pow. Reductions and rules then take turns: each makes work for
+# the other. Partial sums are looked for once nothing moves any more, and again among what the machine pass grouped.
 PRUNE = Pass("prune", prune)
-REWRITE = Pass("fold and rewrite", lambda graph, level: rewrite(graph, RULES[level], collect=level != "exact"))
+REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))
 REDUCE = Pass("reductions", lambda g, level: reduce_less(g, exact=level == "exact", split=level == "real"))
-LAST = (
-    Pass("sharing", lambda graph, level: share(graph, exact=level == "exact")),
-    Pass("machine", lambda graph, level: choose_machine_operations(graph, exact=level == "exact")),
-    Pass("sharing", lambda graph, level: share(graph, exact=level == "exact")),
-)
+SHARE = Pass("sharing", lambda graph, level: share(graph, exact=level == "exact"))
+MACHINE = Pass("machine", lambda g, level: choose_machine_operations(g, exact=level == "exact"))

@@ -358,7 +358,10 @@ def _merged(inner: Sequence[int], outer: Sequence[int]) -> tuple[int, ...]:
     """The axes of one sum that does what a sum over `inner` and then one over `outer` do."""
     gone, merged = set(inner), set(inner)
     for axis in outer:
-        position, left = 0, -axis  # the axis is the `left`-th from the right among those that the inner sum keeps
+        position, left = (
+            0,
+            -axis,
+        )  # the axis is the `left`-th from the right among those that the inner sum keeps
         while left:
             position -= 1
             left -= position not in gone
