@@ -7,16 +7,22 @@ code, checked against automatic differentiation and high-precision arithmetic.
 from sym2tf.api import check, differentiate, generate, optimize, render, to_sympy
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
+from sym2tf.fit.api import fit
+from sym2tf.fit.result import FitResult
+from sym2tf.fit.statement import Parameter
 from sym2tf.frontend.lower import lower
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CompiledFunction",
+    "FitResult",
+    "Parameter",
     "Sym2TFError",
     "check",
     "compile",
     "differentiate",
+    "fit",
     "generate",
     "lower",
     "optimize",

@@ -1,0 +1,82 @@
+"""`fit`: statement, class, solver, result."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from sym2tf.errors import ArgumentError, FitError
+from sym2tf.fit.classify import classify, extract
+from sym2tf.fit.inference import infer
+from sym2tf.fit.residuals import residuals_of, run
+from sym2tf.fit.result import FitResult, made
+from sym2tf.fit.solvers import solve
+from sym2tf.fit.statement import state
+
+
+def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int = 1000) -> FitResult:
+    """Estimate the parameters that minimise a symbolic cost over data.
+
+    The class of the problem is read off the graph of the cost. Sums of squares of residuals linear in the parameters
+    are solved in one step by QR, other quadratic costs by one Newton step, everything else by SciPy's optimisers with
+    symbolic derivatives.
+
+    Args:
+        cost: a scalar expression, such as `Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1))/n`, or `Eq(y, model)`, which is
+            fitted by least squares over the last axis of the data.
+        data: a mapping (dict, DataFrame) from symbols, indexed bases or names to numbers and arrays; sizes may be given
+            too, and a smaller one than the data have means a prefix.
+        params: a mapping from parameters to initial values or `Parameter`s, or the parameters alone, which start at 0;
+            by default every symbol that is not data. Where it is given, any other unknown symbol is an error.
+        max_iterations: after which an iterative solver gives up.
+
+    Returns:
+        A `FitResult`; look at `success` where the cost is not quadratic.
+
+    Raises:
+        ArgumentError: unknown, unused or repeated symbols, a cost that is not scalar, bounds that do not fit.
+        DataError: data that are missing, empty, not finite, not numbers, of different lengths, or fewer than parameters.
+        SingularProblemError: the data do not determine all parameters; names the combinations.
+        FitError: there is no minimum, or the cost is not defined at the start.
+
+    Example:
+        >>> fit(sp.Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1)), data={x: xs, y: ys}, params={w: 0, b: 0})
+    """
+    if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
+        raise ArgumentError(f"max_iterations must be a positive integer, got {max_iterations!r}")
+    start = time.perf_counter()
+    problem = state(cost, data, params)
+    structure = classify(problem)
+    residuals = residuals_of(problem, structure) if structure.residuals is not None else None
+    prepared = time.perf_counter()
+    solution = solve(problem, structure, residuals, max_iterations)
+    inference = infer(problem, structure, residuals, solution)
+    value = run(
+        extract(problem.graph, {"out": problem.graph.outputs["out"]}),
+        problem,
+        problem.unpacked(solution.theta),
+    )
+    finished = time.perf_counter()
+    if not np.isfinite(solution.theta).all():
+        raise FitError(f"the estimates are not finite: {solution.theta}")
+    stopped = np.isin(problem.names, solution.at_bounds)
+    return made(
+        problem,
+        structure.model,
+        structure.no_model,
+        inference,
+        theta=solution.theta,
+        cost=float(value["out"].reshape(())),
+        gradient_norm=float(np.linalg.norm(solution.gradient[~stopped])),
+        success=solution.success,
+        message=solution.message,
+        iterations=solution.iterations,
+        evaluations=solution.evaluations,
+        solver=solution.solver,
+        problem=structure.kind,
+        at_bounds=solution.at_bounds,
+        compile_seconds=prepared - start,
+        run_seconds=finished - prepared,
+    )

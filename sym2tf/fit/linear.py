@@ -1,0 +1,171 @@
+"""Linear least squares with digits kept: one QR factorisation, and a refinement whose sums are in extended precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from sym2tf.errors import SingularProblemError
+
+Array = np.ndarray[Any, Any]
+
+# Columns that are equal but for the rounding of the data give a smallest singular value of a few eps; the factor is
+# a margin. NIST's Filip, the worst problem that is still one (ratio 5e-11 after scaling), is far above it.
+RANK_TOLERANCE = 32 * np.finfo(np.float64).eps
+WIDE_LIMIT = 300_000_000  # rows x columns^2 that may be summed in long double: about two seconds
+OBJECT_LIMIT = 200_000  # the same where long double is no longer than double, and mpmath stands in
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class LinearSolution:
+    """The minimiser of |t - A theta|, with what inference needs.
+
+    Attributes:
+        theta: (p,).
+        residual: (rows,), t - A theta.
+        inverse: (p, p), (A^T A)^-1.
+        condition: ratio of the singular values of A with its columns scaled to unit length.
+        extended: whether sums were in extended precision.
+    """
+
+    theta: Array
+    residual: Array
+    inverse: Array
+    condition: float
+    extended: bool
+
+
+def solve_least_squares(A: Array, t: Array, names: tuple[str, ...]) -> LinearSolution:
+    """Minimise |t - A theta|.
+
+    With A = QR and X = R^-1, the columns of B = A X, computed in extended precision, are nearly orthonormal whatever
+    the condition of A. So theta = X z, where z minimises |t - B z| and is refined with extended residuals, and
+    (A^T A)^-1 = X (B^T B)^-1 X^T, both to the digits that the data carry. Scales are powers of two: they round nothing.
+
+    Args:
+        A: (rows, p).
+        t: (rows,).
+        names: of the columns, for the error.
+
+    Raises:
+        SingularProblemError: A has not full rank; names the combinations that are not determined.
+    """
+    scale, unit = power_of_two(np.abs(A).max(axis=0, initial=0)), power_of_two(np.abs(t).max(initial=0))
+    scale = scale * power_of_two(np.sqrt(np.square(A / scale).sum(axis=0)))
+    A, t = A / scale, t / unit
+    R: Array = np.asarray(np.linalg.qr(A, mode="r"))
+    condition = require_rank(R, scale, names)
+    X = np.linalg.solve(R, np.eye(len(R)))
+    wide, extended = _wide(A.shape[0] * A.shape[1] ** 2)
+    X_wide, t_wide = wide(X), wide(t)
+    B = wide(A) @ X_wide
+    gram = np.linalg.inv((B.T @ B).astype(np.float64))
+    z = wide(np.zeros(len(R)))
+    for _ in range(STEPS):
+        z = z + wide(gram) @ (B.T @ (t_wide - B @ z))
+    theta = (X_wide @ z).astype(np.float64) * (unit / scale)
+    inverse = (X_wide @ wide(gram) @ X_wide.T).astype(np.float64) / np.outer(scale, scale)
+    residual = (t_wide - B @ z).astype(np.float64) * unit
+    return LinearSolution(theta, residual, inverse, condition, extended)
+
+
+def inverse_gram(J: Array, names: tuple[str, ...]) -> tuple[Array, float]:
+    """`(J^T J)^-1` and the condition number of J with scaled columns.
+
+    Raises:
+        SingularProblemError: J has not full rank.
+    """
+    solution = solve_least_squares(J, np.zeros(len(J)), names)
+    return solution.inverse, solution.condition
+
+
+def require_rank(R: Array, scale: Array, names: tuple[str, ...]) -> float:
+    """The condition number of a scaled triangular (or any square) factor whose columns belong to `names`.
+
+    Raises:
+        SingularProblemError: a singular value is below `RANK_TOLERANCE` x columns x the largest.
+    """
+    lengths = np.sqrt(np.square(R).sum(axis=0))
+    unit = np.where(lengths > 0, lengths, 1.0)
+    _, values, V = np.linalg.svd(R / unit)
+    lost = values <= RANK_TOLERANCE * len(names) * values[0]
+    if len(V) > len(values):
+        lost = np.concatenate([lost, np.ones(len(V) - len(values), bool)])
+    if lost.any() or values[0] == 0:
+        raise SingularProblemError(undetermined(V[lost] / (unit * scale), unit * scale, names))
+    return float(values[0] / values[-1])
+
+
+def undetermined(directions: Array, scale: Array, names: tuple[str, ...]) -> str:
+    """Words for the null space of a design matrix.
+
+    Args:
+        directions: (d, p), a basis of it.
+        scale: (p,), the lengths of the columns, by which components are judged.
+        names: of the parameters.
+    """
+    basis = _reduced(np.atleast_2d(directions), scale)
+    sentences = []
+    for direction in basis:
+        nonzero = [k for k in range(len(names)) if direction[k]]
+        if len(nonzero) == 1:
+            sentences.append(f"{names[nonzero[0]]} has no influence on the cost")
+            continue
+        change = ", ".join(f"{names[k]} by {direction[k]:+.6g}" for k in nonzero)
+        text = f"changing {change} at once changes nothing"
+        if len(nonzero) == 2:
+            i, j = nonzero
+            text += f" (only {_combination([1.0, -direction[i] / direction[j]], [names[i], names[j]])} is determined)"
+        sentences.append(text)
+    combinations = ", ".join(
+        _combination([d[k] for k in np.flatnonzero(d)], [names[k] for k in np.flatnonzero(d)]) for d in basis
+    )
+    return f"the data do not determine {combinations}: {'; '.join(sentences)}"
+
+
+def power_of_two(numbers: Any) -> Any:
+    """The power of two next above each positive number; 1 for zero."""
+    mantissa, exponent = np.frexp(numbers)
+    return np.where(np.asarray(numbers) > 0, np.ldexp(1.0, np.clip(exponent, -1000, 1000)), 1.0)
+
+
+def _reduced(directions: Array, scale: Array) -> Array:
+    """A basis of the same space with many zeros (reduced row echelon form), each scaled to small whole numbers if it can."""
+    rows = directions * scale
+    done = 0
+    for _ in range(len(rows)):
+        rest = np.abs(rows[done:])
+        i, j = (int(k) for k in np.unravel_index(np.argmax(rest), rest.shape))
+        i += done
+        rows[[done, i]] = rows[[i, done]]
+        rows[done] /= rows[done, j]
+        for k in range(len(rows)):
+            if k != done:
+                rows[k] -= rows[k, j] * rows[done]
+        done += 1
+    rows[np.abs(rows) < 1e-9] = 0
+    rows = rows / scale
+    return np.array([row / row[np.flatnonzero(row)[0]] for row in rows])
+
+
+def _combination(coefficients: Any, names: Any) -> str:
+    text = ""
+    for c, name in zip(coefficients, names, strict=True):
+        size = abs(round(c, 9))
+        text += (" - " if c < 0 else " + ") if text else ("-" if c < 0 else "")
+        text += name if abs(size - 1) < 1e-9 else f"{abs(c):.6g}*{name}"
+    return text
+
+
+def _wide(work: int) -> tuple[Any, bool]:
+    """A conversion to extended precision, and whether it is one, for `work` multiplications."""
+    if np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant:
+        if work <= WIDE_LIMIT:
+            return lambda x: np.asarray(x, dtype=np.longdouble), True
+    elif work <= OBJECT_LIMIT:
+        return lambda x: np.vectorize(mpmath.mpf, otypes=[object])(x), True
+    return lambda x: np.asarray(x, dtype=np.float64), False

@@ -1,0 +1,101 @@
+"""The cost as a function of a flat vector of parameters, with derivatives; on NumPy, or on TensorFlow where data are large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sym2tf.autodiff import derivatives
+from sym2tf.backends.numpy import program
+from sym2tf.compiled import CompiledFunction
+from sym2tf.errors import DifferentiationError
+from sym2tf.fit.classify import extract
+from sym2tf.fit.residuals import inputs_of
+from sym2tf.fit.statement import Problem
+from sym2tf.ir.graph import Graph
+from sym2tf.passes.pipeline import optimize
+
+Array = np.ndarray[Any, Any]
+
+TENSORFLOW_FROM = 5_000_000
+"""Elements of data from which costs are evaluated by TensorFlow (threads) instead of NumPy."""
+
+
+class Objective:
+    """Cost, gradient and Hessian at flat vectors; counts its evaluations.
+
+    Attributes:
+        engine: `"NumPy"` or `"TensorFlow"`.
+        evaluations: of the cost (with its gradient).
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.evaluations = 0
+        self.graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
+        nodes = {self.graph[v].attributes["name"]: v for v in self.graph.inputs}
+        self._free = [u.name for u in problem.free]
+        self._wrt = [nodes[name] for name in self._free]
+        size = sum(a.size for a in problem.data.values())
+        self.engine = "TensorFlow" if size >= TENSORFLOW_FROM else "NumPy"
+        self._compute = self._tensorflow() if self.engine == "TensorFlow" else self._numpy()
+        self._hessian: Callable[..., dict[str, Array]] | None = None
+        self._last: tuple[bytes, float, Array] | None = None
+
+    def _numpy(self) -> Callable[[dict[str, Array]], tuple[Any, list[Any]]]:
+        graph, _ = optimize(derivatives.gradient(self.graph, self._wrt, values=True))
+        compute = program(graph)
+        names = [f"d/{derivatives.name_of('out', k)}" for k in range(len(self._free))]
+
+        def run(inputs: dict[str, Array]) -> tuple[Any, list[Any]]:
+            found = compute(inputs, self.problem.bound)
+            return found["out"], [found[name] for name in names]
+
+        return run
+
+    def _tensorflow(self) -> Callable[[dict[str, Array]], tuple[Any, list[Any]]]:
+        info = {**self.graph.info, "outputs": "out"}
+        graph = Graph(self.graph.nx, self.graph.inputs, self.graph.outputs, info)
+        function = CompiledFunction(graph, title="cost").value_and_gradient(tuple(self._free))
+
+        def run(inputs: dict[str, Array]) -> tuple[Any, list[Any]]:
+            value, gradient = function(*(inputs[name] for name in function.arguments))
+            return value.numpy(), [g.numpy() for g in gradient]
+
+        return run
+
+    def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
+        """The cost and its gradient; remembers the last point, since optimisers ask for both in turn."""
+        key = theta.tobytes()
+        if self._last is None or self._last[0] != key:
+            inputs = inputs_of(self.graph, self.problem, self.problem.unpacked(theta))
+            value, gradient = self._compute(inputs)
+            flat = np.concatenate([np.asarray(g, np.float64).ravel() for g in gradient])
+            self._last = (key, float(np.asarray(value).reshape(())), flat)
+            self.evaluations += 1
+        return self._last[1], self._last[2]
+
+    def prepare_hessian(self) -> bool:
+        """Make the program of the Hessian; False where there is no second derivative."""
+        if self._hessian is None:
+            try:
+                graph, _ = optimize(derivatives.hessian(self.graph, self._wrt))
+            except DifferentiationError:
+                return False
+            self._hessian = program(graph)
+        return True
+
+    def hessian(self, theta: Array) -> Array:
+        """The matrix of second derivatives, symmetrised."""
+        assert self._hessian is not None
+        inputs = inputs_of(self.graph, self.problem, self.problem.unpacked(theta))
+        found = self._hessian(inputs, self.problem.bound)
+        sizes = [u.initial.size for u in self.problem.free]
+        rows = [
+            [found[derivatives.name_of("out", i, j)].reshape(sizes[i], sizes[j]) for j in range(len(sizes))]
+            for i in range(len(sizes))
+        ]
+        H: Array = np.block(rows)
+        return 0.5 * (H + H.T)
