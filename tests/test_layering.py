@@ -147,7 +147,7 @@ def test_importing_has_no_side_effect(file: str) -> None:
         text = ast.unparse(node)
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         main = isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
-        # the operating system offers no other way to learn of a fork
+        # Python offers no other way to learn of a fork
         at_fork = text.startswith("os.register_at_fork(")
         assert isinstance(node, definitions) or docstring or main or at_fork or is_type_checking(node), text
 

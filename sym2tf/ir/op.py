@@ -47,7 +47,7 @@ class TFOp:
         form: for operations with attributes, a function `(emitter, *operands, **attributes)`.
         dtypes: the floating dtypes that have a CPU kernel; empty for all that TensorFlow has.
         xla: the reason why XLA is not to be trusted with it, or None.
-        literals: whether an operand may be a bare Python number (if the call takes its dtype from the others).
+        literals: whether an operand may be a bare Python number (if the others give the dtype).
     """
 
     raw: str

@@ -18,7 +18,8 @@ from sym2tf.ir.types import TensorType
 
 def _movement(name: str, infer: Any, numpy: Any, tf: TFOp, vjp: Any, doc: str) -> Op:
     return Op(
-        name=name, infer=infer, elementwise=False, linear=True, promotes=False, numpy=numpy, tf=tf, vjp=vjp, doc=doc
+        name=name, infer=infer, elementwise=False, linear=True, promotes=False, numpy=numpy, tf=tf, vjp=vjp,
+        doc=doc,
     )
 
 
