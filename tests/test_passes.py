@@ -70,7 +70,7 @@ def optimized(expr: object, level: str = "stable") -> dict[str, int]:
     return {name: count for name, count in after.counts().items() if name not in leaves}
 
 
-# Pruning and the report -------------------------------------------------------------------------------------------
+# Pruning and the report ---------------------------------------------------------------------------------
 
 
 def course_example() -> Graph:
@@ -148,7 +148,7 @@ def test_graph_info_and_output_names_survive() -> None:
     assert result.info == graph.info
 
 
-# Sharing ----------------------------------------------------------------------------------------------------------
+# Sharing ------------------------------------------------------------------------------------------------
 
 
 def shared(expr: object) -> Graph:
@@ -228,7 +228,7 @@ def test_use_counts_count_operands_and_outputs() -> None:
     assert all(use_counts(graph)[v] == graph.use_count(v) for v in graph.order)
 
 
-# Reductions -------------------------------------------------------------------------------------------------------
+# Reductions ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_batches_pass_through_an_einsum() -> None:
     np.testing.assert_allclose(evaluate(after, data)["out"], expected, rtol=1e-13)
 
 
-# Machine operations -----------------------------------------------------------------------------------------------
+# Machine operations -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def _vector(value: Value) -> Value:
 
 
 def _alike(values: list[Value]) -> list[Value]:
-    """Operands that broadcast: a vector over m keeps axis -1, one over n gets a new axis in front of a matrix."""
+    """Operands that broadcast: a vector over m keeps axis -1, one over n gets a new axis there."""
     shapes = {v.shape for v in values}
     if not any(M in shape for shape in shapes):
         return values

@@ -1,4 +1,4 @@
-"""Large graphs: 100 000 levels and 100 000 operations go through every pass without recursion, in linear time."""
+"""Large graphs: 100 000 operations, 100 000 deep or 60 000 wide, go through every pass without recursion."""
 
 from __future__ import annotations
 

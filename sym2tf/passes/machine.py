@@ -1,18 +1,18 @@
 """The last pass: chooses the operations that the machine has, and the order in which it does them.
 
-Everything before it speaks `add`, `mul` and `pow` alone. Here powers become products with shared squares, negative
-powers denominators, negative terms subtractions, and the operands of long sums and products are grouped so that small
-tensors meet each other before they meet a large one.
+Everything before it speaks `add`, `mul` and `pow` alone. Here powers become products with shared squares,
+negative powers denominators, negative terms subtractions, and the operands of long sums and products are
+grouped so that small tensors meet each other before they meet a large one.
 
-Measured on the CPU in float64 on 10^6 elements (TensorFlow 2.21, `tf.function`): a product 1.8 ms, a division 1.7, a
-square root 1.9, `x**7` by `pow` 22, `x**63` by `pow` 22 and as ten products 5.5. So a division is never avoided, a
-product of powers always pays, and `x/3` is taken for `x*(1/3)` because it rounds once instead of twice (Grappler may
-turn it back; that costs nothing).
+Measured on the CPU in float64 on 10^6 elements (TensorFlow 2.21, `tf.function`): a product 1.8 ms, a
+division 1.7, a square root 1.9, `x**7` by `pow` 22, `x**63` by `pow` 22 and as ten products 5.5. So a
+division is never avoided, a product of powers always pays, and `x/3` is taken for `x*(1/3)` because it
+rounds once instead of twice (Grappler may turn it back; that costs nothing).
 
-How the roots differ from `pow` (IEEE 754, where the real line gives no reason to tell them apart): `sqrt(-0.0)` is
--0.0 where `pow` gives 0.0, hence `1/sqrt(-0.0)` is -inf where `pow` gives inf, and at -inf they are NaN where `pow`
-gives inf or 0.
-`x*sqrt(x)` and the other half-integers agree with `pow` at 0, -0.0, inf, NaN and for negative x; at -inf they are NaN.
+How the roots differ from `pow` (IEEE 754, where the real line gives no reason to tell them apart):
+`sqrt(-0.0)` is -0.0 where `pow` gives 0.0, hence `1/sqrt(-0.0)` is -inf where `pow` gives inf, and at -inf
+they are NaN where `pow` gives inf or 0. `x*sqrt(x)` and the other half-integers agree with `pow` at 0,
+-0.0, inf, NaN and for negative x; at -inf they are NaN.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def choose_machine_operations(graph: Graph, *, exact: bool = False) -> tuple[Gra
 
     Args:
         graph: any valid graph.
-        exact: only what equals the original for every float: no new order of summation, no roots in place of `pow`.
+        exact: only what equals the original for every float: no new order of summation, no roots for `pow`.
     """
     chooser = _Chooser(graph, exact)
     where = chooser.where
@@ -195,7 +195,7 @@ class _Chooser:
         return coefficient, fixed, numerator, denominator
 
     def inverse(self, v: int) -> int | None:
-        """The node for 1/v where `v` is a negative power, or one with axes of length 1 put in front; else None."""
+        """The node for 1/v where `v` is a negative power, new axes of length 1 or not; else None."""
         axes = []
         while self.graph[v].op is expand:
             axes.append(self.graph[v].attributes["axis"])

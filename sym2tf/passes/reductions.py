@@ -3,10 +3,11 @@
 `Sum(c*x[i])` becomes `c*Sum(x[i])`, `Sum(x[i]*y[j], i, j)` a product of two sums, `Sum(A[i, j]*x[j], j)` a
 matrix-vector product, a sum of sums one sum, a sum over an axis of length 1 no sum at all.
 
-Cost model. Factors with the same axes stay one elementwise product under one `sum`: the data are read once, and
-einsum is no quicker for a dot product. Factors with different axes meet in an einsum, two at a time, because the
-elementwise product would have more elements than the smaller of them, and often more than both; which two is the
-choice that gives the fewest axes. Measured on two CPU cores in float64 (TensorFlow 2.21, `tf.function`), microseconds:
+Cost model. Factors with the same axes stay one elementwise product under one `sum`: the data are read once,
+and einsum is no quicker for a dot product. Factors with different axes meet in an einsum, two at a time,
+because the elementwise product would have more elements than the smaller of them, and often more than both;
+which two is the choice that gives the fewest axes. Measured on two CPU cores in float64 (TensorFlow 2.21,
+`tf.function`), microseconds:
 
     dot product              reduce_sum(a*b)   einsum   tensordot
     10^3 elements                        366      326         269     (the call itself costs about 250)
@@ -18,8 +19,8 @@ choice that gives the fewest axes. Measured on two CPU cores in float64 (TensorF
     batch 10^5 of 3 by 3                5298     4040
     matrix product, batch 10^3 of 30   35842     7834
 
-A sum of terms is split only where nothing can cancel: `Sum(x[i] - m)` is not `Sum(x[i]) - n*m`, which loses every
-digit when m is the mean, and `Sum((y[i] - w*x[i] - b)**2)` is never multiplied out.
+A sum of terms is split only where nothing can cancel: `Sum(x[i] - m)` is not `Sum(x[i]) - n*m`, which loses
+every digit when m is the mean, and `Sum((y[i] - w*x[i] - b)**2)` is never multiplied out.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def reduce_less(graph: Graph, *, exact: bool = False, split: bool = False) -> tu
     Args:
         graph: any valid graph.
         exact: only drop sums over axes of length 1; everything else changes the order of a summation.
-        split: also split a constant off a sum where the two may cancel: right in exact arithmetic, and quicker.
+        split: also split a constant off a sum where the two may cancel: quicker, right in exact arithmetic.
     """
     if not any(graph[v].op in (sum_, broadcast, expand) for v in graph.order):
         return graph, Counter()
@@ -73,7 +74,7 @@ def reduce_less(graph: Graph, *, exact: bool = False, split: bool = False) -> tu
 
 @dataclass
 class _Reducer:
-    """Adds sums to `builder`, in the form that costs least. Nodes in `shared` have other users and are kept whole."""
+    """Adds sums to `builder`, in the form that costs least. Nodes in `shared` have other users: kept whole."""
 
     exact: bool
     split: bool
@@ -109,7 +110,7 @@ class _Reducer:
     # Elementwise operations
 
     def elementwise(self, node: Node, operands: Sequence[int]) -> int:
-        """An operation before the axes of length 1 that all its operands were given; of a sum, those that were."""
+        """An operation before the axes of length 1 that all operands were given; in a sum, those that were."""
         builder, axes = self.builder, list[int]()
         while axis := self.common_axis(operands):
             axes.append(axis)
@@ -138,7 +139,7 @@ class _Reducer:
         return kept
 
     def common_axis(self, operands: Sequence[int]) -> int:
-        """The axis that every operand was given last, or 0; a number may as well have been given another one."""
+        """The axis that every operand was given last, or 0; a number may have been given any other one."""
         axis = 0
         for u in operands:
             node = self.builder.nodes[u]
@@ -196,7 +197,7 @@ class _Reducer:
         return self.times([rest], count)
 
     def sum_of_terms(self, v: int, axes: tuple[int, ...]) -> int:
-        """Terms that are constant along all the axes come out, if nothing cancels or the caller does not mind."""
+        """Terms that are constant along all the axes come out, if the caller does not mind cancellation."""
         terms = self.builder.operands[v]
         fixed = [u for u in terms if self.long_axes(u).isdisjoint(axes)]
         whole = self.builder.add(sum_, [v], {"axes": axes})
@@ -230,7 +231,7 @@ class _Reducer:
         return self.product(self.aligned([*outside, *sums]))
 
     def factors(self, v: int) -> list[int]:
-        """The factors of a product, through products that nothing else uses and the axes put in front of them."""
+        """The factors of a product, through products that nothing else uses and the axes they were given."""
         found: list[int] = []
         stack: list[tuple[int, tuple[int, ...]]] = [(v, ())]
         while stack:
@@ -248,7 +249,7 @@ class _Reducer:
         return found
 
     def contract(self, factors: Sequence[int], axes: tuple[int, ...]) -> int:
-        """The sum of a product over `axes`; the result keeps the other axes, of length 1 where all factors have it."""
+        """The sum of a product over `axes`; the result keeps the other axes, also those of length 1."""
         rank = len(self.shape(factors[0]))
         groups: dict[frozenset[int], list[int]] = {}
         for f in factors:
@@ -313,7 +314,7 @@ class _Reducer:
         return v
 
     def untransposed(self, v: int, letters: str) -> tuple[int, str]:
-        """What `v` transposes and the letters of its axes, given those of `v`: einsum takes axes in any order."""
+        """What `v` transposes, and the letters of its axes, given those of `v`: einsum takes any order."""
         while self.builder.nodes[v].op is transpose:
             axes = self.builder.nodes[v].attributes["axes"]
             (v,) = self.builder.operands[v]
@@ -381,7 +382,7 @@ def _clusters(factors: Sequence[tuple[int, frozenset[int]]]) -> list[list[int]]:
 
 
 def _cheapest_pair(parts: Sequence[frozenset[int]], kept: frozenset[int]) -> tuple[int, int, frozenset[int]]:
-    """Which two factors to contract first, and the axes of the result: the fewest axes in it, then in the product."""
+    """Which two factors to contract, and the axes of the result: fewest in it, then in the product."""
     best: tuple[tuple[int, int], int, int, frozenset[int]] | None = None
     for i, a in enumerate(parts):
         for j in range(i + 1, len(parts)):

@@ -1,17 +1,18 @@
 """Finds partial sums and products that several n-ary nodes have in common, and computes each once.
 
-Equal nodes are one node already (the builder hash-conses, commutative operands in canonical order). What is left
-is `a + b` inside both `c + a + b` and `a + b + d`. Three steps, all on the *rows* of one operation, a row being the
-multiset of operands of one node:
+Equal nodes are one node already (the builder hash-conses, commutative operands in canonical order). What is
+left is `a + b` inside both `c + a + b` and `a + b + d`. Three steps, all on the *rows* of one operation, a
+row being the multiset of operands of one node:
 
 1. a row used by one node of the same operation alone is merged into it;
 2. operands that stand in exactly the same rows are one group (one hash of the list of rows: linear);
-3. pairs that stand in two rows or more are extracted, the most frequent first, as in Paar's algorithm for shared
-   linear programs (C. Paar, ISIT 1997). Pairs are looked for among `WINDOW` neighbours only, operands of similar
-   rows being neighbours, so that a sum of 50 000 terms costs 50 000 times a constant.
+3. pairs that stand in two rows or more are extracted, the most frequent first, as in Paar's algorithm for
+   shared linear programs (C. Paar, ISIT 1997). Pairs are looked for among `WINDOW` neighbours only,
+   operands of similar rows being neighbours, so that a sum of 50 000 terms costs 50 000 times a constant.
 
-No step adds operations: what stands in m rows saves (m - 1) times its length less 1. Only operands of one core
-shape are paired: `(A*s)*t` on a large `A` and small `s`, `t` costs two large products, `A*(s*t)` only one.
+No step adds operations: what stands in m rows saves (m - 1) times its length less 1. Only operands of one
+core shape are paired: `(A*s)*t` on a large `A` and small `s`, `t` costs two large products, `A*(s*t)` only
+one.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _rows(graph: Graph, ops: Iterable[Op]) -> tuple[dict[Op, Rows], Counter[str]
 
 @dataclass
 class _Table:
-    """The rows of one operation. Items are numbers: first operands (k-th copies apart), then groups of items."""
+    """The rows of one operation. Items are numbers: operands first (k-th copies apart), then groups."""
 
     graph: Graph
     op: Op
