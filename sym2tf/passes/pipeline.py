@@ -94,8 +94,8 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
     Args:
         graph: any valid graph.
         level: `"exact"` only does what is equal for every float, NaN, infinities and signed zeros included;
-            `"real"` also what is equal in exact arithmetic; `"stable"` (the default) also takes forms that are
-            more accurate than what they replace, and no new cancellation.
+            `"real"` also what is equal in exact arithmetic; `"stable"` (the default) also takes forms
+            that are more accurate than what they replace, and no new cancellation.
 
     Raises:
         ArgumentError: an unknown level.
@@ -155,7 +155,7 @@ def _row(record: PassRecord) -> tuple[str, ...]:
 
 
 # Rules first, since they speak only add, mul and pow. Reductions and rules then take turns: each makes work
-# for the other. Partial sums are looked for once nothing moves any more, and again among what the machine pass
+# for the other. Partial sums are looked for once nothing moves any more, and again in what the machine pass
 # grouped.
 PRUNE = Pass("prune", prune)
 REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))

@@ -74,7 +74,7 @@ def reduce_less(graph: Graph, *, exact: bool = False, split: bool = False) -> tu
 
 @dataclass
 class _Reducer:
-    """Adds sums to `builder`, in the form that costs least. Nodes in `shared` have other users: kept whole."""
+    """Adds sums to `builder`, in the cheapest form. Nodes in `shared` have other users: kept whole."""
 
     exact: bool
     split: bool
@@ -110,7 +110,7 @@ class _Reducer:
     # Elementwise operations
 
     def elementwise(self, node: Node, operands: Sequence[int]) -> int:
-        """An operation before the axes of length 1 that all operands were given; in a sum, those that were."""
+        """Takes an operation before the axes of length 1 of all its operands; in a sum, of some."""
         builder, axes = self.builder, list[int]()
         while axis := self.common_axis(operands):
             axes.append(axis)
