@@ -38,7 +38,7 @@ def lazy(name: str) -> Any:
 
 
 def _import(name: str) -> ModuleType:
-    if name.split(".")[0] != "tensorflow" or "tensorflow" in sys.modules:
+    if name.split(".", maxsplit=1)[0] != "tensorflow" or "tensorflow" in sys.modules:
         return importlib.import_module(name)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with stderr_kept_quiet():
