@@ -15,7 +15,8 @@ import mpmath
 
 from sym2tf.backends.mpmath import number, scalar_function
 from sym2tf.errors import DtypeError
-from sym2tf.ir.graph import Graph
+from sym2tf.frontend.describe import describe
+from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.ops.leaves import const, size
 
@@ -92,7 +93,7 @@ def constant_values(graph: Graph, dtype: str = "float64") -> dict[int, Number]:
     Reals are rounded to `dtype`, integers are exact, conditions bools. What the reals lack is NaN.
 
     Raises:
-        DtypeError: an unknown dtype, or an integer beyond 64 bits.
+        DtypeError: an unknown dtype, an integer beyond 64 bits, or a finite number beyond the range of the dtype.
     """
     constants = constant_nodes(graph)
     used = {u for v in graph.nx if v not in constants for u in graph.operands(v)} | set(
@@ -105,7 +106,7 @@ def constant_values(graph: Graph, dtype: str = "float64") -> dict[int, Number]:
         node = graph[v]
         if node.op in (const, size):
             exact = node.attributes["value" if node.op is const else "size"]
-            result[v] = rounded(exact, dtype_of(node.type.kind, dtype))
+            result[v] = _held(exact, rounded(exact, dtype_of(node.type.kind, dtype)), node, dtype)
         else:
             pending.append(v)
     result |= _decided(graph, pending, dtype)
@@ -129,9 +130,17 @@ def _decided(graph: Graph, nodes: Iterable[int], dtype: str) -> dict[int, Number
             if value is None and bits < LAST_BITS:
                 undecided.append(v)
             else:
-                result[v] = rounded(fine[v], due) if value is None else value
+                result[v] = _held(fine[v], rounded(fine[v], due) if value is None else value, graph[v], dtype)
         pending, coarse, bits = undecided, fine, bits * 2
     return result
+
+
+def _held(exact: Any, number: Number, node: Node, dtype: str) -> Number:
+    """`number`, unless it is infinite and the exact value is not."""
+    if math.isinf(number) and (isinstance(exact, Fraction | int) or mpmath.isfinite(exact)):
+        what = node.origin if isinstance(node.origin, str) else describe(node.origin or exact)
+        raise DtypeError(f"{dtype} cannot hold the constant {what}")
+    return number
 
 
 def _certain(coarse: Any, fine: Any, bits: int, dtype: str) -> Number | None:

@@ -20,15 +20,16 @@ class Names:
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self._taken = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *reserved}
+        self._next: dict[str, int] = {}
 
     def new(self, wish: str, fallback: str = "t") -> str:
         """An unused identifier like `wish`: its letters and digits, or `fallback` where it has none."""
         word = _WORD.sub("_", wish).strip("_")[:_MAX].rstrip("_")
         if not word or word[0].isdigit():
             word = f"{fallback}_{word}" if word else fallback
-        name, k = word, 0
+        name = word
         while name in self._taken:
-            k += 1
+            self._next[word] = k = self._next.get(word, 0) + 1
             name = f"{word}_{k}"
         self._taken.add(name)
         return name

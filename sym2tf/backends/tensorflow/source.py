@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -20,13 +21,14 @@ from sym2tf.backends.tensorflow.direct import emit
 from sym2tf.backends.tensorflow.identifiers import Names
 from sym2tf.frontend.describe import describe, is_small
 from sym2tf.ir.binding import Binding
-from sym2tf.ir.dims import Dim, Size
+from sym2tf.ir.dims import Dim, Size, size_names
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.ops.leaves import input_, size
 from sym2tf.trees import leaves
 
 _REMARK = 4  # sub-expressions with more nodes than this get a comment
+_WIDTH = 100
 _CHAIN = 16  # operands of one infix chain; longer sums continue in the next line
 _PRELUDE = {name: f for name, f in vars(prelude).items() if inspect.isfunction(f) and f.__module__ == prelude.__name__}
 
@@ -73,6 +75,7 @@ class AstEmitter:
         self.dtype_name = dtype
         self.sizes = sizes
         self.used: dict[str, None] = {}
+        self.sizes_used: set[str] = set()
 
     def call(self, function: str, *args: Any, **keywords: Any) -> ast.expr:
         """A call of a TensorFlow or prelude function."""
@@ -107,6 +110,7 @@ class AstEmitter:
         """A size as arithmetic on the parameters and lengths that the code has."""
         if not isinstance(size, Dim):
             return ast.Constant(size)
+        self.sizes_used |= size_names(size)
         total: ast.expr | None = None
         for monomial, coefficient in size.terms:
             factors: list[ast.expr] = [_name(self.sizes[n]) for n in monomial]
@@ -164,12 +168,16 @@ class _Writer:
             converted = self.emitter.call("tf.convert_to_tensor", _name(parameter), self.emitter.dtype(node.type.kind))
             self.top.append(_statement(parameter, converted))
             self.where[v] = _name(parameter)
-        for s, parameter in self.size_names.items():
-            if s not in self.binding.sources:
-                value = self.emitter.call("tf.convert_to_tensor", _name(parameter), self.emitter.dtype(Kind.INTEGER))
-                self.top.append(_statement(parameter, value))
+        for s in self.binding.required:
+            parameter = self.size_names[s]
+            value = self.emitter.call("tf.convert_to_tensor", _name(parameter), self.emitter.dtype(Kind.INTEGER))
+            self.top.append(_statement(parameter, value))
+
+    def _lengths(self) -> list[str]:
+        """The sizes that the code uses, from the shapes of the data."""
+        lines = []
         for s, (axis, slope, offset) in self.binding.sources.items():
-            if s not in self.size_names:
+            if s not in self.emitter.sizes_used:
                 continue
             shape = self.emitter.call("tf.shape", _name(self.inputs[axis.input]), out_type=_dotted("tf.int64"))
             length: ast.expr = ast.Subscript(shape, ast.Constant(axis.axis), ast.Load())
@@ -177,7 +185,8 @@ class _Writer:
                 length = ast.BinOp(length, ast.Sub() if offset > 0 else ast.Add(), ast.Constant(abs(offset)))
             if slope != 1:
                 length = ast.BinOp(length, ast.FloorDiv(), ast.Constant(slope))
-            self.top.append(_statement(self.size_names[s], length))
+            lines.append(_statement(self.size_names[s], length))
+        return lines
 
     def _assign(self, v: int) -> None:
         node = self.graph[v]
@@ -206,14 +215,11 @@ class _Writer:
 
     def _chained(self, node: Node, xs: list[ast.expr]) -> list[ast.expr]:
         """Long sums go over several lines; the first ones are assigned here."""
-        name = self.names.new(node.op.name + "_part")
-        start = emit(self.emitter, node.op, xs[:_CHAIN], {})
-        rest = xs[_CHAIN:]
-        while rest:
-            self.lines.append(_statement(name, start))
-            start, rest = emit(self.emitter, node.op, [_name(name), *rest[: _CHAIN - 1]], {}), rest[_CHAIN - 1 :]
-        self.lines.append(_statement(name, start))
-        return [_name(name)]
+        part = self.names.new(node.op.name + "_part")
+        while len(xs) > _CHAIN:
+            self.lines.append(_statement(part, emit(self.emitter, node.op, xs[:_CHAIN], {})))
+            xs = [_name(part), *xs[_CHAIN:]]
+        return xs
 
     def _operand(self, u: int, *, literal: bool) -> ast.expr:
         if u not in self.inside:
@@ -271,13 +277,15 @@ class _Writer:
         helpers = [inspect.getsource(_PRELUDE[name]) for name in self.emitter.used]
         # annotations of the prelude name Any, which generated code has no need of
         helpers = [_without_annotations(text) for text in helpers]
-        parameters = ", ".join(self.inputs.values())
-        if required:
-            parameters += (", " if parameters else "") + "*, " + ", ".join(required.values())
+        parameters = [*self.inputs.values(), *(["*", *required.values()] if required else [])]
+        header = f"def {self.function}({', '.join(parameters)}):"
+        if len(header) > _WIDTH:
+            wrapped = textwrap.fill(", ".join(parameters) + ",", _WIDTH, initial_indent="    ", subsequent_indent="    ")
+            header = f"def {self.function}(\n{wrapped}\n):"
         # a docstring as such, so that `unparse` escapes it and chooses its quotes
         doc = ast.unparse(ast.Module([ast.Expr(ast.Constant(self.title or "Generated by sym2tf."))], []))
         head = ['"""Generated by sym2tf; needs only TensorFlow."""', "", "import tensorflow as tf", "", ""]
-        body = [f"def {self.function}({parameters}):", _indent(doc), *map(_indent, self.top), *map(_indent, self.lines)]
+        body = [header, _indent(doc), *map(_indent, [*self.top, *self._lengths(), *self.lines])]
         return "\n".join(head + [h + "\n\n" for h in helpers] + body) + "\n"
 
 

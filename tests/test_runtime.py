@@ -1,0 +1,205 @@
+"""Compiled functions inside TensorFlow, in threads, in forks, and in numbers."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import threading
+
+import numpy as np
+import psutil
+import pytest
+import sympy as sp
+import tensorflow as tf
+
+import sym2tf
+from sym2tf.errors import ForkedProcessError
+
+x, y, w, b = sp.symbols("x y w b")
+i, n = sp.symbols("i n", integer=True)
+X, Y = sp.IndexedBase("x"), sp.IndexedBase("y")
+SAFE = sp.Piecewise((x * sp.log(x), x > 0), (0, True))
+
+
+class TestTraces:
+    def test_one_trace_for_each_pattern_of_ranks(self):
+        f = sym2tf.compile(x * y)
+        for a, c in [(1.0, 2.0), (3, 4), (np.float32(1), 7.5), (tf.constant(1.0), 2)]:
+            f(a, c)
+        assert f.traces == 1
+        for length in (1, 2, 50, 0):
+            f(np.zeros(length), 1.0)
+        assert f.traces == 2
+        f(np.zeros((2, 3)), np.zeros(3))
+        assert f.traces == 3
+
+    def test_data_of_any_length_share_a_trace(self):
+        f = sym2tf.compile(sp.Sum(X[i] ** 2, (i, 0, n - 1)))
+        for length in (1, 10, 1000):
+            assert float(f(np.ones(length))) == length
+        assert f.traces == 1
+
+
+class TestTapes:
+    def test_the_tape_gets_our_derivative_to_second_order(self):
+        f = sym2tf.compile(SAFE)
+        v = tf.Variable([0.0, -1.0, 2.0], dtype=tf.float64)
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                answer = tf.reduce_sum(f(v))
+            g = inner.gradient(answer, v)
+        np.testing.assert_allclose(g, [0, 0, np.log(2) + 1])
+        np.testing.assert_allclose(outer.gradient(g, v), [0, 0, 0.5])
+
+    def test_the_same_inside_a_tf_function(self):
+        f = sym2tf.compile(SAFE)
+
+        @tf.function
+        def both(v):
+            with tf.GradientTape() as outer:
+                outer.watch(v)
+                with tf.GradientTape() as inner:
+                    inner.watch(v)
+                    answer = tf.reduce_sum(f.function(v))
+                g = inner.gradient(answer, v)
+            return g, outer.gradient(g, v)
+
+        g, h = both(tf.constant([0.0, -1.0, 2.0], tf.float64))
+        np.testing.assert_allclose(g, [0, 0, np.log(2) + 1])
+        np.testing.assert_allclose(h, [0, 0, 0.5])
+
+    def test_a_broadcast_operand_gets_a_gradient_of_its_own_shape(self):
+        f = sym2tf.compile(x * y)
+        a, c = tf.Variable([[1.0], [2.0]], dtype=tf.float64), tf.Variable([3.0, 4.0, 5.0], dtype=tf.float64)
+        with tf.GradientTape() as tape:
+            answer = f(a, c)
+        ga, gc_ = tape.gradient(answer, [a, c])
+        np.testing.assert_allclose(ga, [[12.0], [12.0]])
+        np.testing.assert_allclose(gc_, [3.0, 3.0, 3.0])
+
+    def test_data_and_several_outputs(self):
+        f = sym2tf.compile({"loss": sp.Sum((Y[i] - w * X[i]) ** 2, (i, 0, n - 1)), "positive": w > 0})
+        v = tf.Variable(2.0, dtype=tf.float64)
+        with tf.GradientTape() as tape:
+            answer = f(w=v, x=[1.0, 2.0], y=[1.0, 1.0])
+        assert float(tape.gradient(answer["loss"], v)) == -2 * (1 * (1 - 2) + 2 * (1 - 4))
+
+    def test_jit_with_a_tape(self):
+        f = sym2tf.compile(sp.sin(x) ** 2, jit=True)
+        v = tf.Variable(0.5, dtype=tf.float64)
+        with tf.GradientTape() as tape:
+            answer = f(v)
+        assert float(tape.gradient(answer, v)) == pytest.approx(np.sin(1.0))
+
+
+class TestInsideTensorFlow:
+    def test_in_a_data_pipeline(self):
+        f = sym2tf.compile(x**2 + 1)
+        data = tf.data.Dataset.from_tensor_slices(np.arange(5.0)).batch(2).map(f.function)
+        np.testing.assert_allclose(np.concatenate(list(data)), np.arange(5.0) ** 2 + 1)
+
+    def test_in_a_keras_training_step(self):
+        loss = sym2tf.compile(
+            sp.Sum((Y[i] - w * X[i] - b) ** 2, (i, 0, n - 1)) / n, args=(w, b, X, Y), dtype="float32"
+        )
+        weights = [tf.keras.Variable(0.0), tf.keras.Variable(0.0)]
+        optimizer = tf.keras.optimizers.SGD(0.1)
+        xs = np.linspace(-1, 1, 20, dtype=np.float32)
+
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                value = loss.function(*(v.value for v in weights), xs, 3 * xs + 1)
+            optimizer.apply(tape.gradient(value, [v.value for v in weights]), weights)
+            return value
+
+        for _ in range(200):
+            step()
+        assert [float(v.numpy()) for v in weights] == pytest.approx([3, 1], abs=1e-3)
+
+    def test_lengths_unknown_while_tracing(self):
+        f = sym2tf.compile(sp.Sum(X[i], (i, 0, n - 1)) / n)
+        mean = tf.function(lambda v: f(v), input_signature=[tf.TensorSpec([None], tf.float64)])
+        assert float(mean(tf.constant([1.0, 5.0], tf.float64))) == 3
+
+
+def test_sixteen_threads_get_their_own_answers():
+    f = sym2tf.compile(sp.exp(sp.sin(x)) * y)
+    wrong = []
+
+    def call(k):
+        for rank in range(3):
+            for value in np.linspace(0, 1, 20):
+                a = np.full((2,) * rank, value)
+                if not np.allclose(f(a, k), np.exp(np.sin(a)) * k, rtol=1e-12):
+                    wrong.append((k, value))
+
+    threads = [threading.Thread(target=call, args=(k,)) for k in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert f.traces == 3
+
+
+def _call_in_child(f, connection):
+    try:
+        connection.send(repr(f(1.0)))
+    except ForkedProcessError as error:
+        connection.send(str(error))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*os.fork.*:RuntimeWarning")
+def test_a_forked_child_gets_a_clear_error_at_once():
+    f = sym2tf.compile(x + 1)
+    f(1.0)
+    context = multiprocessing.get_context("fork")
+    mine, theirs = context.Pipe()
+    child = context.Process(target=_call_in_child, args=(f, theirs))
+    child.start()
+    try:
+        assert mine.poll(20), "the child hangs"
+        assert "spawn" in mine.recv()
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_functions_that_are_dropped_leave_no_memory_behind():
+    def rounds(count):
+        for k in range(count):
+            assert float(sym2tf.compile(x**2 + k)(2.0)) == 4 + k
+        gc.collect()
+
+    process = psutil.Process(os.getpid())
+    rounds(50)
+    before = process.memory_info().rss
+    rounds(200)
+    grown = (process.memory_info().rss - before) / 200
+    # 2 000 functions may leave 100 MB: 50 kB each; benchmarks/memory.py runs all of them
+    assert grown < 50e3
+
+
+class TestDepthAndSize:
+    def test_shared_sub_expressions_stay_shared(self):
+        e = x
+        for _ in range(60):
+            e = sp.sin(e) * sp.cos(e)
+        f = sym2tf.compile(e)
+        assert len(f.lowered) < 250
+        assert len(f.gradient().lowered) < 700
+
+    def test_nested_300_deep(self):
+        e = x
+        for _ in range(300):
+            e = sp.sin(e, evaluate=False)
+        assert np.isfinite(float(sym2tf.compile(e)(1.0)))
+
+    def test_a_piecewise_of_1000_branches(self):
+        e = sp.Piecewise(*((k * x, x < k) for k in range(1000)), (0, True), evaluate=False)
+        f = sym2tf.compile(e)
+        np.testing.assert_allclose(f(np.array([-1.0, 10.5, 998.5, 5000.0])), [0, 11 * 10.5, 999 * 998.5, 0])
+        np.testing.assert_allclose(f.gradient(x)(np.array([-1.0, 10.5, 998.5, 5000.0])), [0, 11, 999, 0])
