@@ -215,7 +215,7 @@ def _sum_twice(a: Value, axes: tuple[int, ...], inner: tuple[int, ...]) -> Any:
 
 
 def _constant_difference(name: str, f: Any, right: Any) -> tuple[Rule, Rule]:
-    """f(a) - 1, and k*f(a) - k for any number k; `right(k, a)` is k times the difference without the cancellation."""
+    """f(a) - 1, and k*f(a) - k for any number k; `right(k, a)` is k times the difference, not cancelling."""
     return (
         Rule(f"{name}, minus 1", f(a) - 1, right(1, a)),
         Rule(name, k * f(a) + m, right(k, a), where=_opposite),
@@ -230,7 +230,7 @@ def _even_function(f: Any) -> Rule:
     return Rule(f"{f.name} is even", f(minus * a), f(-(minus * a)))
 
 
-# Tables -------------------------------------------------------------------------------------------------------------
+# Tables -----------------------------------------------------------------------------------------------------
 
 _BOOLEAN = (
     Rule("not not", not_(not_(p)), p),
@@ -431,6 +431,9 @@ REAL = (
     Rule("sine over cosine", sin(a) * cos(a) ** -1, tan(a)),
     Rule("tangent times cosine", tan(a) * cos(a), sin(a)),
     Rule("tanh times cosh", tanh(a) * cosh(a), sinh(a)),
+    Rule("sigmoid", pow_(1 + exp(a), k), lambda a, k: sigmoid(-a) ** -_fraction(k), where=_negative_integer),
+    Rule("cosh", exp(a) + exp(b), 2 * cosh(a), where=_negatives),
+    Rule("multiple of cosh", c * exp(a) + c * exp(b), 2 * c * cosh(a), where=lambda a, b: _negatives(a, b)),
     Rule("sum over no axes", sum_(a, axes=()), a),
     Rule("sum of short axes", sum_(a, axes=axes), _sum_of_short_axes),
     Rule("sum of broadcast", sum_(broadcast(a, shape=shape), axes=axes), _sum_of_broadcast),
@@ -444,7 +447,7 @@ REAL = (
     # kept out, with the counterexample:
     #   (a**b)**c -> a**(b*c)       a = -2, b = 2, c = 1/2 gives 2 and -2 (numbers b, c: power_form, with |a|)
     #   (a*b)**c -> a**c * b**c     a = b = -1, c = 1/2 gives 1 and NaN
-    #   log(a*b) -> log(a) + log(b) a = b = -1 gives 0 and NaN; for positive ones it cancels where a*b is near 1
+    #   log(a*b) -> log(a) + log(b) a = b = -1 gives 0 and NaN; for positive ones it cancels near a*b = 1
     #   exp(a)*exp(b) -> exp(a+b)   a = b = 300.1: rounding the sum costs 300 times the relative error
     #   exp(a + log(b)) -> b*exp(a) a = 800, b = 1e-300: exp(a) overflows
     #   atan(a/b) -> atan2(a, b)    a = b = -1 gives pi/4 and -3*pi/4
@@ -460,7 +463,6 @@ STABLE = (
     Rule("log of exp", log(exp(a)), a),
     Rule("log of sigmoid", log(sigmoid(a)), -softplus(-a)),
     Rule("logsumexp", log(sum_(exp(a), axes=axes)), logsumexp(a, axes=axes)),
-    Rule("sigmoid", pow_(1 + exp(a), k), lambda a, k: sigmoid(-a) ** -_fraction(k), where=_negative_integer),
     Rule("exp times sigmoid", exp(a) * sigmoid(b), sigmoid(a), where=_negatives),
     Rule(
         "exp times a power of sigmoid",
@@ -485,8 +487,6 @@ STABLE = (
         lambda c, a: 2 * c * sinh(a),
         where=lambda a, b, c, d: _opposite(c, d) and _negatives(a, b),
     ),
-    Rule("cosh", exp(a) + exp(b), 2 * cosh(a), where=_negatives),
-    Rule("multiple of cosh", c * exp(a) + c * exp(b), 2 * c * cosh(a), where=lambda a, b: _negatives(a, b)),
     Rule("sinh over cosh", sinh(a) * cosh(a) ** -1, tanh(a)),
     # kept out, with the reason:
     #   exp(a) / sum(exp(a)) -> exp(a - logsumexp(a))    a = 700.3: rounding the difference costs 2**8 units
