@@ -12,7 +12,7 @@ from sym2tf import check as checking
 from sym2tf.autodiff import derivatives
 from sym2tf.autodiff.derivatives import name_of
 from sym2tf.backends.constants import FORMATS
-from sym2tf.backends.tensorflow.runtime import Program, require_jit
+from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.errors import ArgumentError, DifferentiationError, DtypeError, SizeError
 from sym2tf.frontend.describe import describe, is_small
@@ -20,12 +20,10 @@ from sym2tf.frontend.lower import lower
 from sym2tf.ir.binding import Binding
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
-from sym2tf.lazy import lazy
 from sym2tf.passes.pipeline import Level, Report, optimize
 from sym2tf.render.api import Picture, render_graph
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
 
-tf = lazy("tensorflow")
 REAL_DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -196,7 +194,7 @@ class CompiledFunction:
     @cached_property
     def function(self) -> Any:
         """The `tf.function` to call inside other TensorFlow code; a `GradientTape` sees our derivative."""
-        return tf.function(self.__call__, autograph=False, reduce_retracing=True)
+        return as_tf_function(self.__call__)
 
     @cached_property
     def _program(self) -> Program:

@@ -15,18 +15,21 @@ PACKAGE = ROOT / "sym2tf"
 
 # From the bottom up. Parts on one level know nothing of each other.
 LAYERS = (
-    {"errors", "lazy", "trees"},
+    {"errors"},
+    {"lazy", "trees"},
     {"ir"},
     {"ops"},
     {"magnitude"},
-    {"frontend", "autodiff", "passes", "parse"},
+    {"frontend", "autodiff", "passes"},
     {"backends"},
     {"render"},
+    {"check"},
     {"compiled"},
-    {"check", "fit"},
-    {"adapters"},
+    {"fit"},
+    {"adapters", "parse", "datafile"},
     {"api"},
     {"__init__"},
+    {"doctor"},
     {"cli"},
     {"__main__"},
 )

@@ -40,8 +40,9 @@ FORMATS = {
     "float32": Format(24, -149, 127),
     "bfloat16": Format(8, -133, 127),
     "float16": Format(11, -24, 15),
+    "complex128": Format(53, -1074, 1023),  # of each part
+    "complex64": Format(24, -149, 127),
 }
-FORMATS |= {"complex128": FORMATS["float64"], "complex64": FORMATS["float32"]}
 
 
 def rounded(value: Any, dtype: str) -> Number:

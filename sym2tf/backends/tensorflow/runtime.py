@@ -36,6 +36,11 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def as_tf_function(call: Callable[..., Any]) -> Any:
+    """`call` as a `tf.function`, traced again only where ranks or dtypes change."""
+    return tf.function(call, autograph=False, reduce_retracing=True)
+
+
 def require_jit(graph: Graph) -> None:
     """Refuse XLA where it is known to fail.
 
@@ -190,6 +195,11 @@ class Program:
         """Raise the error that names the inputs, if it is shapes that TensorFlow complained about."""
         shapes = {n: tuple(t.shape.as_list()) for n, t in zip(self.types, tensors, strict=True)}
         batch_shape(self.types, shapes)
+
+
+def traceable(call: Callable[..., Any]) -> Any:
+    """A `tf.function` of `call` that other TensorFlow code can use; one trace serves all batch sizes of a rank."""
+    return tf.function(call, autograph=False, reduce_retracing=True)
 
 
 def load(source: Source) -> Callable[..., Any]:
