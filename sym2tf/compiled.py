@@ -223,7 +223,8 @@ class CompiledFunction:
                 raise ArgumentError(f"{self.name}: {error}") from None
         unknown = [k for k in kwargs if k not in self._leaf_names and k not in self._sizes]
         if unknown:
-            raise ArgumentError(f"{self.name} has no argument {', '.join(map(repr, unknown))}; it takes {self._listed()}")
+            names = ", ".join(map(repr, unknown))
+            raise ArgumentError(f"{self.name} has no argument {names}; it takes {self._listed()}")
         repeated = [k for k in kwargs if k in found]
         if repeated:
             raise ArgumentError(f"{self.name} got {', '.join(repeated)} by position and by name")
@@ -290,7 +291,7 @@ class CompiledFunction:
         return self._derived(graph, self._with_new(graph), _numbered(nest, ""), "vjp")
 
     def hvp(self, wrt: Any = None) -> CompiledFunction:
-        """The Hessian times a vector, given as arguments after the primals, one for each of `wrt`; no Hessian is formed."""
+        """The Hessian times a vector: arguments after the primals, one for each of `wrt`; no Hessian is formed."""
         inputs, nest = self._resolve(wrt)
         graph = derivatives.hvp(self.lowered, inputs)
         return self._derived(graph, self._with_new(graph), self._nested(nest), "hvp")
@@ -326,7 +327,8 @@ class CompiledFunction:
         for leaf in leaves(wrt):
             v = by_name.get(leaf) if isinstance(leaf, str) else by_symbol.get(leaf)
             if v is None:
-                raise ArgumentError(f"wrt: {describe(leaf)} is no input of {self.name}; its inputs are {', '.join(by_name)}")
+                known = ", ".join(by_name)
+                raise ArgumentError(f"wrt: {describe(leaf)} is no input of {self.name}; its inputs are {known}")
             if graph[v].type.kind < Kind.REAL:
                 raise DifferentiationError(f"wrt: {leaf} is {graph[v].type.kind}")
             found.append(v)

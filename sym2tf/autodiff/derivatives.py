@@ -47,7 +47,7 @@ def gradient(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
         seed = with_rank(work.number(1), target.type.rank)
         for k, answer in enumerate(work.pull_back([target], [seed], wrt)):
             answers[name_of(name, k)] = answer
-    return work.finish(answers, values=values)
+    return work.finish(answers, values=values, labels=work.labels(wrt))
 
 
 def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
@@ -60,12 +60,14 @@ def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     """
     work = _Work(graph)
     if _sweeps(work.value(v) for v in wrt) <= _sweeps(work.targets.values()):
-        return work.finish(_jacobian_forward(work, wrt), values=values)
-    return work.finish(_jacobian_reverse(work, wrt), values=values)
+        answers = _jacobian_forward(work, wrt)
+    else:
+        answers = _jacobian_reverse(work, wrt)
+    return work.finish(answers, values=values, labels=work.labels(wrt))
 
 
 def hessian(graph: Graph, wrt: Wrt) -> Graph:
-    """The second derivatives of each (scalar) output, for each pair out of `wrt`; core shape of the one, then of the other.
+    """The second derivatives of each (scalar) output by each pair out of `wrt`; core shape of one, then of the other.
 
     Raises:
         DifferentiationError: an output is not scalar, or an operation has no derivative.
@@ -154,10 +156,21 @@ class _Work:
     def full(self, answer: Value | None, shape: tuple[Size, ...]) -> Value:
         return with_shape(self.number(0) if answer is None else answer, shape)
 
-    def finish(self, answers: dict[str, Value], *, values: bool) -> Graph:
+    def finish(self, answers: dict[str, Value], *, values: bool, labels: dict[str, str] | None = None) -> Graph:
         outputs = {name: t.id for name, t in self.targets.items()} if values else {}
-        outputs |= {f"d/{name}" if values else name: answer.id for name, answer in answers.items()}
-        return self.builder.build(self.inputs, outputs, self.graph.info)
+        names = {name: f"d/{name}" if values else name for name in answers}
+        outputs |= {names[name]: answer.id for name, answer in answers.items()}
+        labels = {**self.graph.info.get("labels", {}), **{names[k]: v for k, v in (labels or {}).items()}}
+        return self.builder.build(self.inputs, outputs, {**self.graph.info, "labels": labels})
+
+    def labels(self, wrt: Wrt) -> dict[str, str]:
+        """What people call each derivative, for pictures."""
+        known = self.graph.info.get("labels", {})
+        return {
+            name_of(name, k): f"∂{known.get(name, name)}/∂{_input_name(self.graph, self.place[v])}"
+            for name in self.targets
+            for k, v in enumerate(wrt)
+        }
 
 
 def _jacobian_forward(work: _Work, wrt: Wrt) -> dict[str, Value]:

@@ -93,7 +93,7 @@ class Context:
         self.sizes: dict[Any, str] = {}
         self.root = Scope()
         self.scopes: dict[tuple[int, Scope], Scope] = {}
-        self.reaches: list[tuple[str, int, Size]] = []
+        self.reaches: list[tuple[Any, int, Size]] = []
         self._names: set[str] = set()
         self._bound = 0
 
@@ -138,7 +138,7 @@ class Context:
         return self.inputs[leaf]
 
     def bind(self, key: tuple[int, Scope], ranges: Mapping[Any, tuple[Size, Size]]) -> Scope:
-        """The scope of a `Sum` or `Product` (`key` is its identity) with the ranges `(start, extent)` of its indices."""
+        """The scope of the `Sum` or `Product` that `key` identifies; `ranges` are `(start, extent)` by index."""
         if key not in self.scopes:
             parent = key[1]
             scope = Scope(parent)

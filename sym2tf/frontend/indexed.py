@@ -8,7 +8,7 @@ import sympy as sp
 
 from sym2tf.frontend.context import Context, Index, Lowered, Scope
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.ranges import NotAffine, affine
+from sym2tf.frontend.ranges import NotAffineError, affine
 from sym2tf.frontend.scan import limits
 from sym2tf.ir.dims import Size
 from sym2tf.ops.arithmetic import mul, pow_
@@ -31,7 +31,7 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
         axis = k - len(expr.indices)
         try:
             indices, rest = affine(subscript, context, scope)
-        except NotAffine as reason:
+        except NotAffineError as reason:
             return context.unsupported(expr, None, f"the subscript {subscript}: {reason}")
         if not indices:
             value = _cut(value, axis, rest, 1)
@@ -39,14 +39,15 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
             continue
         (index, coefficient), *more = indices.items()
         if more or coefficient != 1:
-            return context.unsupported(
-                expr, None, f"the subscript {subscript}: only one index with coefficient 1 plus a size is supported yet"
-            )
+            only = "only one index with coefficient 1 plus a size is supported yet"
+            return context.unsupported(expr, None, f"the subscript {subscript}: {only}")
         if index in axes:
-            return context.unsupported(expr, None, f"the index {index.symbol} twice in one element is not supported yet")
+            advice = f"the index {index.symbol} twice in one element is not supported yet"
+            return context.unsupported(expr, None, advice)
         start = index.start + rest
         if isinstance(start, int) and start < 0:
-            return context.unsupported(expr, None, f"the subscript {subscript} starts at {start}: indices are zero-based")
+            advice = f"the subscript {subscript} starts at {start}: indices are zero-based"
+            return context.unsupported(expr, None, advice)
         value = _cut(value, axis, start, index.extent)
         axes.append(index)
     for k in range(len(axes) - 1, -1, -1):

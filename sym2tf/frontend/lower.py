@@ -91,7 +91,8 @@ def _expression(thing: Any, path: str) -> Any:
     if isinstance(thing, sp.MatrixBase | sp.NDimArray):
         return thing
     where = f" at {path}" if path else ""
-    raise ArgumentError(f"cannot compile a {type(thing).__name__}{where}: give SymPy expressions, numbers, or nests of them")
+    what = f"a {type(thing).__name__}{where}"
+    raise ArgumentError(f"cannot compile {what}: give SymPy expressions, numbers, or nests of them")
 
 
 def _argument(thing: Any, path: str) -> Any:
@@ -143,13 +144,10 @@ def _lower_one(context: Context, root: Any) -> Lowered:
             continue
         handler, children, inner = opened
         context.builder.origin = expr
-        xs = [_known(memo, child, inner) for child in children]
-        answer = handler.build(context, expr, scope, xs)  # type: ignore[arg-type]
-        _remember(memo, expr, scope, answer)
+        xs = [_found(memo, child, inner) for child in children]
+        _remember(memo, expr, scope, handler.build(context, expr, scope, xs))
     context.builder.origin = None
-    answer = _known(memo, root, context.root)
-    assert answer is not None
-    return answer
+    return _found(memo, root, context.root)
 
 
 def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope, root: Any) -> None:
@@ -183,12 +181,20 @@ def _known(memo: Mapping[tuple[int, Scope], Any], expr: Any, scope: Scope) -> Lo
     for s in scope.outward():
         entry = memo.get((id(expr), s))
         if entry is not None:
-            return entry[1]  # type: ignore[no-any-return]
+            answer: Lowered = entry[1]
+            return answer
     return None
 
 
+def _found(memo: Mapping[tuple[int, Scope], Any], expr: Any, scope: Scope) -> Lowered:
+    answer = _known(memo, expr, scope)
+    if answer is None:
+        raise AssertionError(f"{describe(expr)} was not lowered before it was used")
+    return answer
+
+
 def _remember(memo: dict[Any, Any], expr: Any, scope: Scope, answer: Lowered) -> None:
-    """Store an answer in the outermost scope that it is valid in; the expression is kept so that its id stays its own."""
+    """Store an answer in the outermost scope where it is valid; keeping the expression keeps its id its own."""
     home = scope
     while home.parent is not None and home.depth > answer.depth:
         home = home.parent

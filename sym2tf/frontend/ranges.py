@@ -14,7 +14,7 @@ _DEPTH = 40  # subscripts and bounds are small; deeper ones are not affine in an
 MAX_ELEMENTS = 10**8
 
 
-class NotAffine(Exception):
+class NotAffineError(Exception):
     """A bound or subscript that is not an integer polynomial in sizes plus indices; the text says why."""
 
 
@@ -22,10 +22,10 @@ def affine(expr: Any, context: Context, scope: Scope, depth: int = 0) -> tuple[M
     """`expr` as integer multiples of indices in scope, plus a size.
 
     Raises:
-        NotAffine: it is something else.
+        NotAffineError: it is something else.
     """
     if depth > _DEPTH:
-        raise NotAffine("it is too deep")
+        raise NotAffineError("it is too deep")
     if isinstance(expr, int | sp.Integer):
         return {}, int(expr)
     if isinstance(expr, sp.Symbol):
@@ -44,22 +44,24 @@ def affine(expr: Any, context: Context, scope: Scope, depth: int = 0) -> tuple[M
         indices, total = {}, 1
         for factor in expr.args:
             more, rest = affine(factor, context, scope, depth + 1)
-            if (more or indices) and not (isinstance(total, int) and isinstance(rest, int)):
-                raise NotAffine("an index is multiplied by a size")
             if more and indices:
-                raise NotAffine("indices are multiplied")
-            indices = {i: c * total for i, c in more.items()} or {i: c * rest for i, c in indices.items()}
+                raise NotAffineError("indices are multiplied")
+            if more or indices:
+                if not (isinstance(total, int) and isinstance(rest, int)):
+                    raise NotAffineError("an index is multiplied by a size")
+                scale = total if more else rest
+                indices = {i: c * scale for i, c in (more or indices).items()}
             total = total * rest
         return indices, total
     if isinstance(expr, sp.Pow) and isinstance(expr.exp, sp.Integer) and 0 < expr.exp.p <= 8:
         more, rest = affine(expr.base, context, scope, depth + 1)
         if more:
-            raise NotAffine("an index is raised to a power")
+            raise NotAffineError("an index is raised to a power")
         power: Size = 1
         for _ in range(expr.exp.p):
             power = power * rest
         return {}, power
-    raise NotAffine(f"{type(expr).__name__} is not arithmetic on integers and sizes")
+    raise NotAffineError(f"{type(expr).__name__} is not arithmetic on integers and sizes")
 
 
 def size_symbols(expr: Any) -> set[Any]:

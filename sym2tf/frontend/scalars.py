@@ -75,10 +75,8 @@ def _piecewise(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> 
     values, conditions = xs[::2], xs[1::2]
     answer = context.number(float("nan"))
     for value, condition in zip(reversed(values), reversed(conditions), strict=True):
-        if condition.value.constant is True:
-            answer = value
-        else:
-            answer = context.combine(select, [condition, value, answer])
+        certain = condition.value.constant is True
+        answer = value if certain else context.combine(select, [condition, value, answer])
     return answer
 
 

@@ -14,7 +14,7 @@ from sympy.concrete.expr_with_limits import ExprWithLimits
 
 from sym2tf.errors import ArgumentError
 from sym2tf.frontend.context import Context, Index, Scope, leaf_name
-from sym2tf.frontend.ranges import MAX_ELEMENTS, NotAffine, affine, largest, size_symbols
+from sym2tf.frontend.ranges import MAX_ELEMENTS, NotAffineError, affine, largest, size_symbols
 from sym2tf.ir.dims import Size
 from sym2tf.ir.types import BOOLEAN, REAL, Kind, TensorType
 
@@ -172,7 +172,7 @@ class _Uses:
                 if scope.find(expr) is None and expr not in self.context.sizes:
                     self.leaves.setdefault(expr, None)
             else:
-                if isinstance(expr, sp.logic.boolalg.BooleanFunction) or isinstance(expr, sp.Piecewise | sp.ITE):
+                if isinstance(expr, sp.logic.boolalg.BooleanFunction | sp.Piecewise):
                     self._conditions(expr)
                 stack.extend((child, scope) for child in children(expr))
 
@@ -199,7 +199,7 @@ class _Uses:
                 return None
             try:
                 (low_indices, low), (up_indices, up) = (affine(e, context, scope) for e in (lower, upper))
-            except NotAffine as reason:
+            except NotAffineError as reason:
                 context.unsupported(expr, None, f"a bound that is not a size: {reason}")
                 return None
             names = {i.symbol for i in (*low_indices, *up_indices)} | {
@@ -213,7 +213,8 @@ class _Uses:
                 return None
             extent = up - low + 1
             if isinstance(extent, int) and extent > MAX_ELEMENTS:
-                context.unsupported(expr, None, f"{extent} terms, more than {MAX_ELEMENTS}: find a closed form with .doit()")
+                advice = f"{extent} terms, more than {MAX_ELEMENTS}: find a closed form with .doit()"
+                context.unsupported(expr, None, advice)
                 return None
             ranges[symbol] = (low, extent)
         return context.bind((id(expr), scope), ranges)
@@ -225,7 +226,7 @@ class _Uses:
         for axis, subscript in enumerate(expr.indices):
             try:
                 indices, rest = affine(subscript, self.context, scope)
-            except NotAffine:
+            except NotAffineError:
                 continue  # reported where the subscript is lowered
             top: Size = rest + 1
             for index, coefficient in indices.items():
@@ -261,6 +262,6 @@ class _Uses:
     def _note(self, base: Any, axis: int, needed: list[Size]) -> None:
         """Lengths that the data must reach on an axis, and that bind sizes, though the axis may be longer."""
         for size in dict.fromkeys(needed):
-            self.context.reaches.append((base, axis, size))  # type: ignore[arg-type]
+            self.context.reaches.append((base, axis, size))
 
 

@@ -1,4 +1,4 @@
-"""Generated code as something to call: traced once per pattern of ranks, thread-safe, differentiable with our own rules."""
+"""Generated code as something to call: traced once per pattern of ranks, thread-safe, differentiable with our rules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _forked = False
 
 
 def _after_fork() -> None:
-    global _forked
+    global _forked  # noqa: PLW0603  what a fork leaves behind is a state of the process
     _forked = "tensorflow" in sys.modules
 
 
@@ -105,7 +105,8 @@ class Program:
         """
         if _forked:
             raise ForkedProcessError(
-                "TensorFlow does not survive fork: use multiprocessing.get_context('spawn'), or import and compile in the child"
+                "TensorFlow does not survive fork: use multiprocessing.get_context('spawn'), "
+                "or import and compile in the child"
             )
         tensors = [convert(value) for convert, value in zip(self._converters, values, strict=True)]
         extra: list[Any] = []
@@ -235,14 +236,14 @@ def _with_gradient(program: Program, extra: Sequence[Any]) -> Callable[..., Any]
 
         return answers, pull_back
 
-    return call  # type: ignore[no-any-return]
+    return call
 
 
 def sum_to_shape(cotangent: Any, primal: Any) -> Any:
     """Reduce a cotangent with the full batch shape to the shape of the operand that it belongs to."""
-    if cotangent.shape.is_fully_defined() and primal.shape.is_fully_defined():
-        if cotangent.shape == primal.shape:
-            return cotangent
+    known = cotangent.shape.is_fully_defined() and primal.shape.is_fully_defined()
+    if known and cotangent.shape == primal.shape:
+        return cotangent
     axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(primal), s1=tf.shape(cotangent))
     return tf.reshape(tf.reduce_sum(cotangent, axes), tf.shape(primal))
 

@@ -302,7 +302,10 @@ def _name(identifier: str) -> ast.Name:
 
 def _dotted(path: str) -> ast.expr:
     first, *rest = path.split(".")
-    return reduce(lambda value, attribute: ast.Attribute(value, attribute, ast.Load()), rest, _name(first))
+    value: ast.expr = _name(first)
+    for attribute in rest:
+        value = ast.Attribute(value, attribute, ast.Load())
+    return value
 
 
 def _expression(thing: Any) -> ast.expr:
