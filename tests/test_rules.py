@@ -150,7 +150,7 @@ def _left_sides(rule: Rule) -> Iterator[Graph]:
         inputs = {
             n: _input(builder, n, TensorType(Kind.BOOLEAN if n in conditions else Kind.REAL)) for n in wilds
         }
-        first = next(iter(inputs.values()))
+        first = inputs.get("a") or next(iter(inputs.values()))
         values = {
             n: choice(inputs[n], first)
             if callable(choice)

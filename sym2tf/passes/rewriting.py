@@ -8,7 +8,7 @@ iterative in the depth of the graph and linear in its size.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +29,7 @@ from sym2tf.passes.patterns import CHOICES, Attribute, Bindings, Number, Pattern
 ROUNDS = 16
 NESTING = 48  # simplifications inside one another, such as a rule on the right side of a rule
 FUEL = 256  # rules that may fire for one node of the source, besides a few for each of its operands
+FUEL_PER_NODE = 16  # rules that may fire in all rounds together, for each node of the source
 
 
 def rewrite(graph: Graph, rules: Sequence[Rule], *, collect: bool = True) -> tuple[Graph, Counter[str]]:
@@ -47,10 +48,12 @@ def rewrite(graph: Graph, rules: Sequence[Rule], *, collect: bool = True) -> tup
     table = _by_root(rules)
     source = _Source.of(graph)
     total: Counter[str] = Counter()
+    budget = FUEL + FUEL_PER_NODE * len(source.nodes)
     for _ in range(ROUNDS):
-        rewriter = Rewriter(table, collect=collect)
+        rewriter = Rewriter(table, collect=collect, budget=budget)
         result = rewriter.rebuild(source)
         total += rewriter.fired
+        budget = rewriter.budget
         if result.same_as(source):
             break
         source = result
@@ -124,7 +127,7 @@ class _Source:
 class Rewriter(Builder):
     """A builder that simplifies every node it is asked for; it may hand out another node of the same type."""
 
-    def __init__(self, rules: Mapping[Op, Sequence[Rule]], *, collect: bool = True) -> None:
+    def __init__(self, rules: Mapping[Op, Sequence[Rule]], *, collect: bool = True, budget: int = FUEL) -> None:
         super().__init__()
         self.rules = rules
         self.collect = collect
@@ -138,6 +141,7 @@ class Rewriter(Builder):
         self._made: dict[Hashable, int] = {}
         self._nesting = 0
         self._muted = 0
+        self.budget = budget  # rules that may still fire
         self._fuel = FUEL
 
     # Building
@@ -273,23 +277,23 @@ class Rewriter(Builder):
     ) -> Iterator[Bindings]:
         v = self._plain(op, operands, attributes)
         for bindings in match(self, rule.left, v, {}):
-            if self._allowed(rule, rule.left.operands, bindings):
+            if self._holds(rule, bindings) and (
+                not rule.single_use or all(self._is_private(part, bindings) for part in rule.left.operands)
+            ):
                 yield bindings
 
-    def _allowed(self, rule: Rule, parts: Sequence[Pattern], bindings: Bindings) -> bool:
-        if rule.where is not None and not rule.where(**self._chosen(rule.where_names, bindings)):
-            return False
-        if rule.single_use:
-            for part in parts:
-                if isinstance(part, Term):
-                    v = self.instantiate(part, bindings)
-                    if v is None or not self.private[v]:
-                        return False
-        return True
+    def _holds(self, rule: Rule, bindings: Bindings) -> bool:
+        return rule.where is None or rule.where(**self._chosen(rule.where_names, bindings))
+
+    def _is_private(self, part: Pattern, bindings: Bindings) -> bool:
+        if not isinstance(part, Term):
+            return True
+        v = self.instantiate(part, bindings)
+        return v is not None and bool(self.private[v])
 
     def _right(self, rule: Rule, bindings: Bindings, due: TensorType) -> int | None:
         """What `rule` puts in place of its left side, of the kind and rank of `due`; None where it does not apply."""
-        if self._fuel <= 0:
+        if self._fuel <= 0 or self.budget <= 0:
             return None
         if isinstance(rule.right, Pattern):
             right = self._term(rule.right, bindings)
@@ -301,6 +305,7 @@ class Rewriter(Builder):
         if right.type.kind > due.kind or right.type.rank > due.rank:
             return None
         self._fuel -= 1
+        self.budget -= 1
         self.count(rule.name)
         return with_kind(with_rank(right, due.rank), due.kind).id
 
@@ -332,10 +337,10 @@ class Rewriter(Builder):
         if not rules:
             return None
         pool = _Pool(self, operands)
-        queue = deque(dict.fromkeys(operands))
+        stack = list(dict.fromkeys(operands))  # the newest first, so that nested branches collapse from inside
         changed = False
-        while queue and self._fuel > 0:
-            v = queue.popleft()
+        while stack and self._fuel > 0:
+            v = stack.pop()
             while pool.present[v]:
                 made = self._reduce_at(pool, v, due, rules)
                 if made is None:
@@ -345,22 +350,31 @@ class Rewriter(Builder):
                     self.operands[made] if self.nodes[made].op is op and made not in operands else (made,)
                 ):
                     pool.put(u)
-                    queue.append(u)
+                    stack.append(u)
         return tuple(pool.present.elements()) if changed else None
 
     def _reduce_at(self, pool: _Pool, v: int, due: TensorType, rules: Sequence[Rule]) -> int | None:
         for rule in rules:
             parts = rule.left.ordered
-            anchor = next((p for p in parts if isinstance(p, Term)), parts[-1])
+            at = next((k for k, p in enumerate(parts) if isinstance(p, Term)), len(parts) - 1)
+            anchor = parts[at]
             if isinstance(anchor, Term) and anchor.op is not self.nodes[v].op:
                 continue
-            others = tuple(p for p in parts if p is not anchor)
+            others = parts[:at] + parts[at + 1 :]
+            costly = [isinstance(p, Term) and rule.single_use for p in (anchor, *others)]
+            if costly[0] and not self.private[v]:
+                continue
             for bound in match(self, anchor, v, {}):
                 for bindings, used in self._partners(pool, others, bound, (v,)):
-                    if not self._allowed(rule, parts, bindings):
+                    if not all(self.private[u] for u, must in zip(used, costly, strict=True) if must):
                         continue
+                    if not self._holds(rule, bindings):
+                        continue
+                    newest = len(self.nodes)
                     made = self._right(rule, bindings, due)
                     if made is not None:
+                        if made >= newest:
+                            self.private[made] = 1
                         for u in used:
                             pool.take(u)
                         return made

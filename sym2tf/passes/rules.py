@@ -78,16 +78,22 @@ def _negatives(a: Value, b: Value) -> bool:
 
 
 def _linear(x: Value, factor: int) -> dict[tuple[int, ...], Fraction]:
+    """Coefficients of `factor*x` by what they multiply; the constant stands under ()."""
     builder: Any = x.builder
-    terms = builder.operands[x.id] if x.node.op is add and len(builder.operands[x.id]) <= 16 else (x.id,)
+    scale, rest = builder.coefficients[x.id] or (Fraction(1), (x.id,))
+    terms = rest
+    if len(rest) == 1 and builder.nodes[rest[0]].op is add and len(builder.operands[rest[0]]) <= 16:
+        terms = builder.operands[rest[0]]
+    elif scale != 1 or len(rest) != 1:
+        return {rest: factor * scale}
     found: dict[tuple[int, ...], Fraction] = {}
     for v in terms:
         value = builder.constants[v]
         if isinstance(value, Fraction):
-            found[()] = factor * value
+            found[()] = factor * scale * value
         else:
-            coefficient, rest = builder.coefficients[v] or (Fraction(1), (v,))
-            found[rest] = found.get(rest, Fraction(0)) + factor * coefficient
+            coefficient, unit = builder.coefficients[v] or (Fraction(1), (v,))
+            found[unit] = found.get(unit, Fraction(0)) + factor * scale * coefficient
     return found
 
 
@@ -410,7 +416,7 @@ REAL = (
     Rule("nonpositive is at most 0", less_equal(at_most_0, 0), True),
     Rule("nonzero is not 0", equal(not_0, 0), False),
     Rule("nonzero differs from 0", not_equal(not_0, 0), True),
-    Rule("branches add up", select(p, a, 0) + select(not_(p), b, 0), select(p, a, b)),
+    Rule("branches add up", select(p, a, 0) + select(p, 0, b), select(p, a, b)),
     Rule(
         "nested branches add up",
         select(and_(r, p), a, 0) + select(and_(r, not_(p)), b, 0),
@@ -418,8 +424,9 @@ REAL = (
     ),
     Rule(
         "later branch adds up",
-        select(p, a, 0) + select(and_(not_(p), q), b, 0),
-        select(p, a, select(q, b, 0)),
+        select(p, a, b) + select(and_(not_(p), q), c, 0),
+        select(p, a, b + select(q, c, 0)),
+        single_use=True,
     ),
     Rule(
         "later branches add up",
