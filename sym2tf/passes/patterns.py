@@ -26,7 +26,7 @@ Condition = Callable[[Value], bool]
 Bindings = dict[str, Any]  # name of a wildcard -> node id, or `Attribute`
 
 WIDEST = 256  # operands of an n-ary node below the root of a pattern; wider ones are not searched
-CHOICES = 8  # operands that one part of a pattern tries
+CHOICES = 32  # operands that one part of a pattern tries
 
 
 @dataclass(frozen=True)
