@@ -8,9 +8,10 @@ from sym2tf.api import check, differentiate, generate, optimize, render, to_symp
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
 from sym2tf.fit.api import fit
+from sym2tf.fit.parameters import Parameter
 from sym2tf.fit.result import FitResult
-from sym2tf.fit.statement import Parameter
 from sym2tf.frontend.lower import lower
+from sym2tf.parse import parse
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "generate",
     "lower",
     "optimize",
+    "parse",
     "render",
     "to_sympy",
 ]

@@ -19,16 +19,21 @@ from sym2tf.fit.statement import state
 def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int = 1000) -> FitResult:
     """Estimate the parameters that minimise a symbolic cost over data.
 
-    The class of the problem is read off the graph of the cost. Sums of squares of residuals linear in the parameters
-    are solved in one step by QR, other quadratic costs by one Newton step, everything else by SciPy's optimisers with
+    The class of the problem is read off the graph of the cost. Sums of squares of residuals linear in the
+    parameters
+    are solved in one step by QR, other quadratic costs by one Newton step, everything else by SciPy's
+    optimisers with
     symbolic derivatives.
 
     Args:
-        cost: a scalar expression, such as `Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1))/n`, or `Eq(y, model)`, which is
+        cost: a scalar expression, such as `Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1))/n`, or `Eq(y, model)`,
+            which is
             fitted by least squares over the last axis of the data.
-        data: a mapping (dict, DataFrame) from symbols, indexed bases or names to numbers and arrays; sizes may be given
+        data: a mapping (dict, DataFrame) from symbols, indexed bases or names to numbers and arrays; sizes
+            may be given
             too, and a smaller one than the data have means a prefix.
-        params: a mapping from parameters to initial values or `Parameter`s, or the parameters alone, which start at 0;
+        params: a mapping from parameters to initial values or `Parameter`s, or the parameters alone, which
+            start at 0;
             by default every symbol that is not data. Where it is given, any other unknown symbol is an error.
         max_iterations: after which an iterative solver gives up.
 
@@ -37,7 +42,8 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
 
     Raises:
         ArgumentError: unknown, unused or repeated symbols, a cost that is not scalar, bounds that do not fit.
-        DataError: data that are missing, empty, not finite, not numbers, of different lengths, or fewer than parameters.
+        DataError: data that are missing, empty, not finite, not numbers, of different lengths, or fewer than
+            parameters.
         SingularProblemError: the data do not determine all parameters; names the combinations.
         FitError: there is no minimum, or the cost is not defined at the start.
 

@@ -1,4 +1,4 @@
-"""The class of a problem, read off the lowered graph: which squares the cost sums, and their residuals and model.
+"""The class of a problem, read off the lowered graph: the squares that the cost sums, and the model in them.
 
 It is read before optimisation, which dissolves squares into whatever is quicker to compute.
 """
@@ -48,7 +48,8 @@ class Structure:
     Attributes:
         kind: the class.
         degree: of the cost in the free parameters.
-        residuals: outputs `"0"`, `"1"`, ...: the residual of each square; None where the cost is no sum of squares.
+        residuals: outputs `"0"`, `"1"`, ...: the residual of each square; None where the cost is no sum of
+            squares.
         weights: outputs of the same names: by what each squared residual enters the cost; free of parameters.
         model: the model, where it can be told.
         no_model: why there is none.
@@ -148,7 +149,7 @@ def _squares(graph: Graph, out: int, degree: Mapping[int, float]) -> list[int]:
 
 
 def _weights(graph: Graph, out: int, squares: Iterable[int]) -> Graph:
-    """The cost is linear in its squares, so that its derivative by each of them is the weight of that square."""
+    """The weight of each square: the derivative of the cost, which is linear in its squares, by it."""
     builder = Builder()
     where: dict[int, int] = {}
     stand_ins = []
@@ -182,7 +183,8 @@ def _model(problem: Problem, bases: Sequence[int], degree: Mapping[int, float]) 
     if len(found) != 1:
         what = "no residual" if not found else f"{len(found)} residuals"
         return None, (
-            f"the cost has {what} of the form y - model with y in data alone, so the model cannot be told: state it as Eq(y[i], model)"
+            f"the cost has {what} of the form y - model with y in data alone, "
+            "so the model cannot be told: state it as Eq(y[i], model)"
         )
     block, term, others, sign = found[0]
     builder = Builder()
@@ -203,7 +205,8 @@ def _model(problem: Problem, bases: Sequence[int], degree: Mapping[int, float]) 
 def _split(graph: Graph, base: int, degree: Mapping[int, float]) -> tuple[int, list[int], int] | None:
     """`(term, other terms, sign)` where the residual is sign*(observed - model): the term is sign*observed.
 
-    What is observed is the one term that is an input used nowhere else in the residual; failing that, the one term
+    What is observed is the one term that is an input used nowhere else in the residual; failing that, the
+    one term
     that holds no parameter.
     """
     if graph[base].op is not add:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from sym2tf.errors import SingularProblemError
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.linear import inverse_gram, power_of_two
 from sym2tf.fit.residuals import Residuals, run
-from sym2tf.fit.solvers import Solution
+from sym2tf.fit.solution import Solution, listed
 from sym2tf.fit.statement import Problem
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +28,8 @@ class Inference:
         observations, degrees_of_freedom: how many squares, and how many more than parameters.
         r_squared: 1 - RSS/TSS about the mean, if the model can move by a constant.
         no_r_squared: why there is none.
-        residuals: observed - model in the shape of the data, or the residuals as written where no model is known.
+        residuals: observed - model in the shape of the data, or the residuals as written where no model is
+            known.
         observed: the observed values, where the model is known.
         condition: of the problem with scaled columns.
     """
@@ -44,12 +46,11 @@ class Inference:
     condition: float | None = None
 
 
-def infer(
-    problem: Problem, structure: Structure, residuals: Residuals | None, solution: Solution
-) -> Inference:
+def infer(problem: Problem, structure: Structure, residuals: Residuals | None, solution: Solution) -> Inference:
     """The statistics of a solution.
 
-    Covariance is s^2 (J^T W J)^-1 with s^2 = RSS/(N - p): exact for linear models, the usual linearisation for others
+    Covariance is s^2 (J^T W J)^-1 with s^2 = RSS/(N - p): exact for linear models, the usual linearisation
+    for others
     (Seber and Wild, Nonlinear Regression, 1989, section 2.1.2).
 
     Raises:
@@ -57,9 +58,7 @@ def infer(
     """
     if residuals is None:
         reason = "standard errors need a sum of squares or a declared likelihood, and the cost is neither"
-        return Inference(
-            no_stderr=reason, no_r_squared="the cost is no sum of squares", condition=solution.condition
-        )
+        return Inference(no_stderr=reason, no_r_squared="the cost is no sum of squares", condition=solution.condition)
     if solution.residual is None or solution.J is None:
         r, J = residuals.evaluate(solution.theta)
     else:
@@ -76,14 +75,15 @@ def infer(
         _no_stderr(residuals, solution, freedom, used),
     )
     if inverse is None and not solution.at_bounds and (solution.success or solution.degenerate):
-        inverse, condition = inverse_gram(J if root is None else J * root[:, None], problem.names)
+        try:
+            inverse, condition = inverse_gram(J if root is None else J * root[:, None], problem.names)
+        except SingularProblemError as error:
+            raise SingularProblemError(f"at {listed(problem.names, solution.theta)}: {error}") from None
     covariance = inverse * (rss / freedom) * scale * scale if inverse is not None and not reason else None
     sigma = float(np.sqrt(rss / freedom)) * scale if freedom > 0 and not residuals.no_inference else None
     shown, observed = _observations(problem, structure, residuals, solution.theta, r)
     r_squared, no_r_squared = _r_squared(residuals, structure, J, weighted, root, observed)
-    return Inference(
-        covariance, reason, sigma, used, freedom, r_squared, no_r_squared, shown, observed, condition
-    )
+    return Inference(covariance, reason, sigma, used, freedom, r_squared, no_r_squared, shown, observed, condition)
 
 
 def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int) -> str:

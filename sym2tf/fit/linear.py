@@ -1,4 +1,4 @@
-"""Linear least squares with digits kept: one QR factorisation, and a refinement whose sums are in extended precision."""
+"""Linear least squares with digits kept: one QR factorisation, refined with sums in extended precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sym2tf.errors import SingularProblemError
 
 Array = np.ndarray[Any, Any]
 
-# Columns that are equal but for the rounding of the data give a smallest singular value of a few eps; the factor is
+# Columns that are equal but for the rounding of the data give a smallest singular value of a few eps; the
+# factor is
 # a margin. NIST's Filip, the worst problem that is still one (ratio 5e-11 after scaling), is far above it.
 RANK_TOLERANCE = 32 * np.finfo(np.float64).eps
 WIDE_LIMIT = 300_000_000  # rows x columns^2 that may be summed in long double: about two seconds
@@ -42,9 +43,12 @@ class LinearSolution:
 def solve_least_squares(A: Array, t: Array, names: tuple[str, ...]) -> LinearSolution:
     """Minimise |t - A theta|.
 
-    With A = QR and X = R^-1, the columns of B = A X, computed in extended precision, are nearly orthonormal whatever
-    the condition of A. So theta = X z, where z minimises |t - B z| and is refined with extended residuals, and
-    (A^T A)^-1 = X (B^T B)^-1 X^T, both to the digits that the data carry. Scales are powers of two: they round nothing.
+    With A = QR and X = R^-1, the columns of B = A X, computed in extended precision, are nearly orthonormal
+    whatever
+    the condition of A. So theta = X z, where z minimises |t - B z| and is refined with extended residuals,
+    and
+    (A^T A)^-1 = X (B^T B)^-1 X^T, both to the digits that the data carry. Scales are powers of two: they
+    round nothing.
 
     Args:
         A: (rows, p).
@@ -119,7 +123,8 @@ def undetermined(directions: Array, scale: Array, names: tuple[str, ...]) -> str
         text = f"changing {change} at once changes nothing"
         if len(nonzero) == 2:
             i, j = nonzero
-            text += f" (only {_combination([1.0, -direction[i] / direction[j]], [names[i], names[j]])} is determined)"
+            kept = _combination([1.0, -direction[i] / direction[j]], [names[i], names[j]])
+            text += f" (only {kept} is determined)"
         sentences.append(text)
     combinations = ", ".join(
         _combination([d[k] for k in np.flatnonzero(d)], [names[k] for k in np.flatnonzero(d)]) for d in basis
@@ -129,24 +134,21 @@ def undetermined(directions: Array, scale: Array, names: tuple[str, ...]) -> str
 
 def power_of_two(numbers: Any) -> Any:
     """The power of two next above each positive number; 1 for zero."""
-    mantissa, exponent = np.frexp(numbers)
+    _, exponent = np.frexp(numbers)
     return np.where(np.asarray(numbers) > 0, np.ldexp(1.0, np.clip(exponent, -1000, 1000)), 1.0)
 
 
 def _reduced(directions: Array, scale: Array) -> Array:
-    """A basis of the same space with many zeros (reduced row echelon form), each scaled to small whole numbers if it can."""
+    """A basis of the same space with many zeros: reduced row echelon form, the first entry of each 1."""
     rows = directions * scale
-    done = 0
-    for _ in range(len(rows)):
+    for done in range(len(rows)):
         rest = np.abs(rows[done:])
         i, j = (int(k) for k in np.unravel_index(np.argmax(rest), rest.shape))
-        i += done
-        rows[[done, i]] = rows[[i, done]]
+        rows[[done, done + i]] = rows[[done + i, done]]
         rows[done] /= rows[done, j]
         for k in range(len(rows)):
             if k != done:
                 rows[k] -= rows[k, j] * rows[done]
-        done += 1
     rows[np.abs(rows) < 1e-9] = 0
     rows = rows / scale
     return np.array([row / row[np.flatnonzero(row)[0]] for row in rows])

@@ -1,4 +1,7 @@
-"""The cost as a function of a flat vector of parameters, with derivatives; on NumPy, or on TensorFlow where data are large."""
+"""The cost as a function of a flat vector of parameters, with derivatives.
+
+NumPy evaluates it, TensorFlow where the data are large.
+"""
 
 from __future__ import annotations
 

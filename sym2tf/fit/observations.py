@@ -1,4 +1,4 @@
-"""The axis of observations: a model of scalar symbols becomes one over arrays, so that its cost can sum over them."""
+"""The axis of observations: a model of scalar symbols becomes one of arrays, for a cost to sum over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ OBSERVATIONS = "n_observations"
 def with_observation_axis(graph: Graph, inputs: Iterable[int]) -> Graph:
     """`graph` with one more core axis, in front, of the common length `n_observations`, on each of `inputs`.
 
-    Every operation is applied again: attributes count axes from the right, so they stay what they are, and operands
+    Every operation is applied again: attributes count axes from the right, so they stay what they are, and
+    operands
     without the new axis broadcast.
     """
     chosen = set(inputs)

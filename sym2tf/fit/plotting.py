@@ -1,4 +1,4 @@
-"""The picture of a fit: data and fitted curve where there is one regressor, else fitted against observed values."""
+"""The picture of a fit: data and curve where there is one regressor, else fitted against observed values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CURVE_POINTS = 400
 
 
 def figure(result: FitResult, path: Any = None) -> Any:
-    """The figure, saved as well where a path is given; no pyplot, so that no window or global state is touched."""
+    """The figure, saved too where a path is given; without pyplot, which opens windows and keeps state."""
     made = figures.Figure(figsize=(6.4, 4.4), layout="constrained")
     backend.FigureCanvasAgg(made)
     axes = made.add_subplot()

@@ -1,4 +1,4 @@
-"""Residuals of a sum of squares as numbers: their weighted values and Jacobian at a point, and what inference takes from them."""
+"""Residuals of a sum of squares as numbers: their values, weights and Jacobian at a point."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Residuals:
         weights: (rows,), by what each squared residual enters the cost.
         rows: of each block.
         common: the weight that all rows share, or None.
-        no_inference: why the squares are not those of independent observations of equal rank; empty if they are.
+        no_inference: why the squares are not those of independent observations of equal rank; empty if they
+            are.
     """
 
     evaluate: Callable[[Array], tuple[Array, Array]]
@@ -50,7 +51,8 @@ def residuals_of(problem: Problem, structure: Structure) -> Residuals | None:
     Raises:
         DataError: fewer observations than parameters, or a weight that is not finite.
     """
-    assert structure.residuals is not None and structure.weights is not None
+    assert structure.residuals is not None
+    assert structure.weights is not None
     parts = run(structure.weights, problem)
     weights = np.concatenate([parts[name].ravel() for name in parts])
     rows = tuple(part.size for part in parts.values())
@@ -68,9 +70,7 @@ def residuals_of(problem: Problem, structure: Structure) -> Residuals | None:
             "they cannot determine the parameters"
         )
     common = float(weights[0]) if (weights == weights[0]).all() and weights[0] > 0 else None
-    return Residuals(
-        _evaluator(structure.residuals, problem), weights, rows, common, _no_inference(rows, common)
-    )
+    return Residuals(_evaluator(structure.residuals, problem), weights, rows, common, _no_inference(rows, common))
 
 
 def run(graph: Graph, problem: Problem, values: dict[str, Array] | None = None) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""What a fit returns: estimates with their uncertainty, how they were found, and what can be done with them."""
+"""What a fit returns: estimates with their uncertainty, how they were found, and what to do with them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Array = np.ndarray[Any, Any]
 
 
 class ByParameter(Mapping[Any, Any]):
-    """Numbers (or arrays) by parameter: by symbol, by name, or by element (`"w[0]"`, `w[0]`); iterates over symbols."""
+    """Numbers or arrays by parameter: by symbol, name or element (`"w[0]"`, `w[0]`); iterates symbols."""
 
     def __init__(self, values: Mapping[Any, tuple[str, Any]]) -> None:
         self._values = {symbol: value for symbol, (_, value) in values.items()}
-        self._by_name = {name: value for name, value in values.values()}
+        self._by_name = dict(values.values())
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str) and key in self._by_name:
@@ -56,7 +56,8 @@ class FitResult:
 
     Attributes:
         params: the estimates, fixed parameters included; by symbol or name, arrays for indexed bases.
-        stderr: standard errors in the same way (0 for fixed ones); None where there are none, and `stderr_reason` says why.
+        stderr: standard errors in the same way (0 for fixed ones); None where there are none, and
+            `stderr_reason` says why.
         names: the free parameters, element by element: the order of `covariance`.
         covariance: (p, p).
         residuals: observed - model in the shape of the data.
@@ -67,7 +68,8 @@ class FitResult:
         iterations, evaluations: what it took.
         solver: its name with the reason for it.
         problem: the class of the problem.
-        condition: ratio of extreme singular values (least squares) or eigenvalues (others), scaled to unit columns.
+        condition: ratio of extreme singular values (least squares) or eigenvalues (others), scaled to unit
+            columns.
         at_bounds: the parameters that stand at a bound.
         compile_seconds, run_seconds: for setting up, and for solving.
     """
@@ -126,12 +128,12 @@ class FitResult:
         ]
 
     def summary(self) -> str:
-        """The fit as text: the table of parameters, the quality of the fit, the solver and how it converged."""
+        """The fit as text: parameters, quality of the fit, the solver and how it converged."""
         return tables.text_summary(self)
 
     @property
     def expr(self) -> Any:
-        """The model (of an equation) or the cost with the fitted numbers in place of scalar parameters and elements."""
+        """The model of an equation, or the cost, with the fitted numbers in place of the parameters."""
         cost = self.statement.cost
         target = cost.rhs if isinstance(cost, sp.Eq) else sp.sympify(cost)
         numbers = {}
@@ -147,7 +149,8 @@ class FitResult:
         """The fitted model at other data, or at those of the fit.
 
         Args:
-            data: by symbol or name, arrays for what the model needs; scalars may be left out and are taken from the fit.
+            data: by symbol or name, arrays for what the model needs; scalars may be left out and are taken
+                from the fit.
 
         Raises:
             FitError: the model cannot be told from the cost; the message says why.
@@ -177,7 +180,7 @@ class FitResult:
         return found[0] if data is not None and _is_one_point(graph, data) else found
 
     def plot(self, path: Any = None) -> Any:
-        """A matplotlib Figure: data and fitted curve over a single regressor, else fitted against observed values.
+        """A matplotlib Figure: data and curve over a single regressor, else fitted against observed values.
 
         Args:
             path: where to save it as well; the suffix says the format.
@@ -193,9 +196,7 @@ class FitResult:
 def _given(graph: Graph, problem: Problem, data: Any) -> dict[str, Array]:
     """Data for a prediction by input name; scalars of the fit fill in."""
     if not hasattr(data, "keys"):
-        raise ArgumentError(
-            f"data is a {type(data).__name__}; give a mapping from symbols or names to arrays"
-        )
+        raise ArgumentError(f"data is a {type(data).__name__}; give a mapping from symbols or names to arrays")
     types = {graph[v].attributes["name"]: graph[v].type for v in graph.inputs}
     parameters = {u.name for u in problem.unknowns}
     by_symbol = {symbol: name for name, symbol in problem.symbols.items()}
@@ -220,9 +221,7 @@ def _given(graph: Graph, problem: Problem, data: Any) -> dict[str, Array]:
                 f"{key} has {array.ndim} axes (shape {array.shape}), the model uses {types[name].rank} subscripts"
             )
         given[name] = array
-    length = max(
-        (a.shape[0] for n, a in given.items() if a.ndim and _is_observation(problem.symbols[n], 1)), default=1
-    )
+    length = max((a.shape[0] for n, a in given.items() if a.ndim and _is_observation(problem.symbols[n], 1)), default=1)
     return {
         n: np.repeat(a, length, axis=0) if a.shape == (1,) and _is_observation(problem.symbols[n], 1) else a
         for n, a in given.items()
@@ -242,9 +241,7 @@ def _is_one_point(graph: Graph, data: Any) -> bool:
     return bool(extended) and all(shapes.get(k, 1) == 0 for k in extended)
 
 
-def made(
-    statement: Problem, model: Model | None, no_model: str, inference: Inference, **facts: Any
-) -> FitResult:
+def made(statement: Problem, model: Model | None, no_model: str, inference: Inference, **facts: Any) -> FitResult:
     """The result from what the solver and inference found; `facts` are the remaining attributes."""
     theta = facts.pop("theta")
     names = statement.names

@@ -14,11 +14,12 @@ import sympy as sp
 
 from sym2tf.errors import ArgumentError, DataError, ShapeError, SizeError
 from sym2tf.fit.observations import with_observation_axis
+from sym2tf.fit.parameters import Parameter, Unknown, decided
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.binding import Binding
-from sym2tf.ir.dims import evaluate_size, linear_in_one, size_names
-from sym2tf.ir.graph import Builder, Graph
+from sym2tf.ir.dims import linear_in_one
+from sym2tf.ir.graph import Builder, Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.ops.indexing import sum_
 from sym2tf.ops.values import Value
@@ -27,48 +28,13 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Parameter:
-    """How a parameter is to be estimated.
-
-    Attributes:
-        initial: where to start: a number, or an array for an indexed base; a number stands for every element.
-        shape: of an indexed base, where neither `initial` nor the data say it.
-        bounds: `(lower, upper)`, numbers or arrays, None for no bound on that side.
-        fixed: keep the initial value.
-    """
-
-    initial: Any = 0.0
-    shape: tuple[int, ...] | None = None
-    bounds: tuple[Any, Any] | None = None
-    fixed: bool = False
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """One parameter with everything decided; arrays have the parameter's shape."""
-
-    symbol: Any
-    name: str
-    initial: Array
-    lower: Array
-    upper: Array
-    fixed: bool
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """A name for each element in C order: `w`, or `w[0]`, `w[1]`, ..."""
-        if not self.initial.shape:
-            return (self.name,)
-        return tuple(f"{self.name}[{','.join(map(str, k))}]" for k in np.ndindex(self.initial.shape))
-
-
-@dataclass(frozen=True)
 class Problem:
     """A cost as a graph, the arrays of its data, and its parameters.
 
     Attributes:
         cost: what the user gave.
-        graph: lowered, not optimised; inputs are data and parameters; output `"out"` is the cost, and for an equation
+        graph: lowered, not optimised; inputs are data and parameters; output `"out"` is the cost, and for an
+            equation
             `"observed"` and `"model"` are its sides.
         data: by input name, float64.
         unknowns: the parameters in the order in which the user gave them.
@@ -109,9 +75,7 @@ class Problem:
         """The free parameters as arrays, from the flat vector of all their elements (last axis)."""
         values, at = {}, 0
         for u in self.free:
-            values[u.name] = theta[..., at : at + u.initial.size].reshape(
-                (*theta.shape[:-1], *u.initial.shape)
-            )
+            values[u.name] = theta[..., at : at + u.initial.size].reshape((*theta.shape[:-1], *u.initial.shape))
             at += u.initial.size
         return values
 
@@ -124,7 +88,8 @@ def state(cost: Any, data: Any, params: Any) -> Problem:
     """The problem that the user states.
 
     Raises:
-        ArgumentError: symbols that are unknown, unused, stated twice, or of the wrong sort; a cost that is not scalar.
+        ArgumentError: symbols that are unknown, unused, stated twice, or of the wrong sort; a cost that is
+            not scalar.
         DataError: data that are missing, not numbers, not finite, empty, or of lengths that differ.
     """
     graph = _lowered(cost)
@@ -150,7 +115,7 @@ def state(cost: Any, data: Any, params: Any) -> Problem:
         raise ArgumentError("the cost has no parameters: every symbol in it is data")
     graph = _with_observations(graph, known, arrays)
     bound = _sizes_from(graph, arrays, stated, sizes)
-    unknowns = tuple(_unknown(graph, known, name, p, bound) for name, p in stated.items())
+    unknowns = tuple(decided(_node(graph, name), p, bound) for name, p in stated.items())
     bound = _checked_sizes(graph, arrays, unknowns, sizes)
     problem = Problem(cost, _scalar(graph, cost), arrays, unknowns, sizes, bound, known.symbols)
     if not problem.free:
@@ -216,7 +181,8 @@ def _scalar(graph: Graph, cost: Any) -> Graph:
         if any(d != 1 for d in type_.shape):
             free = ", ".join(map(str, type_.shape))
             raise ArgumentError(
-                f"the cost is not scalar: it has core shape ({free}), because an index in {describe(cost)} is bound by "
+                f"the cost is not scalar: it has core shape ({free}), "
+                f"because an index in {describe(cost)} is bound by "
                 "no Sum; write Sum(..., (i, 0, n-1)) or state Eq(y[i], model)"
             )
         return graph
@@ -230,6 +196,10 @@ def _scalar(graph: Graph, cost: Any) -> Graph:
     return builder.build([where[v] for v in graph.inputs], outputs, graph.info)
 
 
+def _node(graph: Graph, name: str) -> Node:
+    return next(graph[v] for v in graph.inputs if graph[v].attributes["name"] == name)
+
+
 def graph_sides(graph: Graph) -> tuple[str, str]:
     """The names of the two outputs of a lowered equation: left side, right side."""
     left, right = graph.outputs
@@ -240,9 +210,7 @@ def _mapping(data: Any) -> dict[Any, Any]:
     if data is None:
         return {}
     if not hasattr(data, "keys"):
-        raise ArgumentError(
-            f"data is a {type(data).__name__}; give a mapping from symbols or names to arrays"
-        )
+        raise ArgumentError(f"data is a {type(data).__name__}; give a mapping from symbols or names to arrays")
     return {key: data[key] for key in data.keys()}  # noqa: SIM118  # a DataFrame iterates in its own way
 
 
@@ -288,9 +256,7 @@ def _stated(params: Any, known: _Known, data: Mapping[str, Array]) -> dict[str, 
     if isinstance(params, sp.Basic | sp.IndexedBase | str):
         params = [params]
     if not isinstance(params, Mapping) and not isinstance(params, Iterable):
-        raise ArgumentError(
-            f"params is a {type(params).__name__}; give a mapping to start values, or the symbols"
-        )
+        raise ArgumentError(f"params is a {type(params).__name__}; give a mapping to start values, or the symbols")
     pairs = params.items() if isinstance(params, Mapping) else ((key, 0.0) for key in params)
     stated: dict[str, Parameter] = {}
     for key, value in pairs:
@@ -306,14 +272,12 @@ def _stated(params: Any, known: _Known, data: Mapping[str, Array]) -> dict[str, 
 
 
 def _with_observations(graph: Graph, known: _Known, data: Mapping[str, Array]) -> Graph:
-    """`graph` where scalar symbols that got arrays have an axis of observations: only an equation allows it."""
+    """`graph` where scalar symbols with arrays have an axis of observations: for equations only."""
     extra = {}
     for name, array in data.items():
         rank = graph[known.nodes[name]].type.rank
         if array.ndim < rank:
-            raise DataError(
-                f"{name} has {array.ndim} axes (shape {array.shape}), but the cost uses {rank} subscripts"
-            )
+            raise DataError(f"{name} has {array.ndim} axes (shape {array.shape}), but the cost uses {rank} subscripts")
         if array.ndim > rank:
             extra[name] = array.ndim - rank
     if not extra:
@@ -323,7 +287,8 @@ def _with_observations(graph: Graph, known: _Known, data: Mapping[str, Array]) -
     if "out" in graph.outputs:
         form = f"{name}[i] under a Sum" if not graph[known.nodes[name]].type.rank else "further subscripts"
         raise ArgumentError(
-            f"{name} has shape {shape}, but the cost uses it with {graph[known.nodes[name]].type.rank} subscripts, so it "
+            f"{name} has shape {shape}, "
+            f"but the cost uses it with {graph[known.nodes[name]].type.rank} subscripts, so it "
             f"would not be scalar: write {form}, or state Eq(y, model)"
         )
     if any(graph[v].type.rank for v in graph.outputs.values()):
@@ -332,15 +297,11 @@ def _with_observations(graph: Graph, known: _Known, data: Mapping[str, Array]) -
         )
     deep = [n for n, axes in extra.items() if axes > 1]
     if deep:
-        raise ArgumentError(
-            f"{deep[0]} has shape {data[deep[0]].shape}: independent fits over leading axes come later"
-        )
+        raise ArgumentError(f"{deep[0]} has shape {data[deep[0]].shape}: independent fits over leading axes come later")
     lengths = {n: data[n].shape[0] for n in extra}
     other = next((n for n in lengths if lengths[n] != lengths[name]), None)
     if other is not None:
-        raise DataError(
-            f"lengths differ: {name} has {lengths[name]} observations, {other} has {lengths[other]}"
-        )
+        raise DataError(f"lengths differ: {name} has {lengths[name]} observations, {other} has {lengths[other]}")
     return with_observation_axis(graph, [known.nodes[n] for n in extra])
 
 
@@ -361,58 +322,6 @@ def _sizes_from(
         name, slope, offset = linear
         sizes.setdefault(name, (shapes[axis.input][axis.axis] - offset) // slope)
     return sizes
-
-
-def _unknown(graph: Graph, known: _Known, name: str, stated: Parameter, sizes: Mapping[str, int]) -> Unknown:
-    node = next(graph[v] for v in graph.inputs if graph[v].attributes["name"] == name)
-    needed = {s for d in node.type.shape for s in size_names(d)} - set(sizes)
-    if stated.shape is not None:
-        shape = tuple(stated.shape)
-    elif np.ndim(stated.initial):
-        shape = np.shape(stated.initial)
-    elif needed:
-        raise ArgumentError(
-            f"the shape of {name} is ({', '.join(map(str, node.type.shape))}), and no data determine "
-            f"{', '.join(sorted(needed))}: give an array of start values, or Parameter(shape=...)"
-        )
-    else:
-        shape = tuple(evaluate_size(d, sizes) for d in node.type.shape)
-    if len(shape) != node.type.rank:
-        raise ArgumentError(
-            f"{name} is used with {node.type.rank} subscripts, its start value has shape {shape}"
-        )
-    start = _parameter_array(f"the start value of {name}", stated.initial, shape)
-    if not np.isfinite(start).all():
-        raise ArgumentError(f"the start value of {name} is not finite: {stated.initial!r}")
-    low, high = _bounds(name, stated.bounds, shape)
-    if (low > high).any():
-        raise ArgumentError(f"the bounds of {name} cross: lower {stated.bounds[0]}, upper {stated.bounds[1]}")  # type: ignore[index]
-    if ((start < low) | (start > high)).any():
-        raise ArgumentError(f"{name} starts at {stated.initial}, outside its bounds {stated.bounds}")
-    return Unknown(known.symbols[name], name, start, low, high, stated.fixed)
-
-
-def _bounds(name: str, bounds: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    if bounds is None:
-        bounds = (None, None)
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise ArgumentError(f"the bounds of {name} are (lower, upper), got {bounds!r}")
-    low = _parameter_array(f"the lower bound of {name}", -np.inf if bounds[0] is None else bounds[0], shape)
-    high = _parameter_array(f"the upper bound of {name}", np.inf if bounds[1] is None else bounds[1], shape)
-    if np.isnan(low).any() or np.isnan(high).any():
-        raise ArgumentError(f"a bound of {name} is NaN")
-    return low, high
-
-
-def _parameter_array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{what} is not a number: {value!r}") from None
-    try:
-        return np.array(np.broadcast_to(array, shape))
-    except ValueError:
-        raise ArgumentError(f"{what} has shape {array.shape}, {shape} is due") from None
 
 
 def _checked_sizes(

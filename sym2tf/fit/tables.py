@@ -6,9 +6,11 @@ import html
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.special
 
 from sym2tf.frontend.describe import describe
+from sym2tf.lazy import lazy
+
+scipy_special = lazy("scipy.special")
 
 if TYPE_CHECKING:
     from sym2tf.fit.result import FitResult
@@ -27,12 +29,10 @@ def text_summary(result: FitResult) -> str:
     cells = [HEAD, *cells_of(result)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(HEAD))]
     lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
         for row in cells
     ]
-    width = min(WIDTH, max(max(map(len, lines)), 60))
+    width = min(WIDTH, max(60, *map(len, lines)))
     rule = "-" * width
     facts = facts_of(result)
     label = max(len(name) for name, _ in facts)
@@ -49,26 +49,22 @@ def html_summary(result: FitResult) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
     table = [row(HEAD, "th"), *(row(cells, "td") for cells in cells_of(result))]
-    facts = [
-        f"<tr><th style='text-align:left'>{html.escape(n)}</th><td style='text-align:left'>{html.escape(v)}</td></tr>"
-        for n, v in facts_of(result)
-    ]
+    left = "style='text-align:left'"
+    facts = [f"<tr><th {left}>{html.escape(n)}</th><td {left}>{html.escape(v)}</td></tr>" for n, v in facts_of(result)]
     return "\n".join(["<table>", *table, "</table>", "<table>", *facts, "</table>"])
 
 
 def cells_of(result: FitResult) -> list[tuple[str, ...]]:
     """One row for each element of a parameter; t and the 95% interval from Student's distribution."""
     freedom = result.degrees_of_freedom
-    quantile = scipy.special.stdtrit(freedom, 0.975) if freedom is not None and freedom > 0 else np.nan
+    quantile = scipy_special.stdtrit(freedom, 0.975) if freedom is not None and freedom > 0 else np.nan
     found: list[tuple[str, ...]] = []
     for name, x, s in result.rows():
         if s is None:
             found.append((name, number(x), "-", "-", "-", "-"))
             continue
         t = f"{x / s:.4g}" if s > 0 else "-"
-        found.append(
-            (name, number(x), number(s), t, number(x - quantile * s, 6), number(x + quantile * s, 6))
-        )
+        found.append((name, number(x), number(s), t, number(x - quantile * s, 6), number(x + quantile * s, 6)))
     for unknown in result.statement.unknowns:
         if unknown.fixed:
             values = zip(unknown.names, unknown.initial.ravel(), strict=True)
@@ -80,9 +76,7 @@ def facts_of(result: FitResult) -> list[tuple[str, str]]:
     """Everything else in words: `(name, value)`."""
     facts = [("cost", f"{describe(result.statement.cost)} = {number(result.cost, 10)}")]
     if result.observations is not None:
-        facts.append(
-            ("observations", f"{result.observations} (degrees of freedom: {result.degrees_of_freedom})")
-        )
+        facts.append(("observations", f"{result.observations} (degrees of freedom: {result.degrees_of_freedom})"))
     if result.r_squared is not None:
         facts.append(("R²", f"{result.r_squared:.8f}"))
     else:
@@ -95,23 +89,24 @@ def facts_of(result: FitResult) -> list[tuple[str, str]]:
         facts.append(("at a bound", ", ".join(result.at_bounds)))
     facts.append(("solver", result.solver))
     facts.append(("convergence", result.message))
-    plural = "s" if result.iterations != 1 else ""
     facts.append(
         (
             "effort",
-            f"{result.iterations} iteration{plural}, {result.evaluations} evaluation{'s' if result.evaluations != 1 else ''}, "
+            f"{_counted(result.iterations, 'iteration')}, {_counted(result.evaluations, 'evaluation')}, "
             f"gradient norm {number(result.gradient_norm, 3)}; "
             f"compiled in {result.compile_seconds:.3g} s, run in {result.run_seconds:.3g} s",
         )
     )
     if result.condition is not None:
         warning = (
-            " (large: digits of the estimates are lost to the data's own rounding)"
-            if result.condition > 1e8
-            else ""
+            " (large: digits of the estimates are lost to the data's own rounding)" if result.condition > 1e8 else ""
         )
         facts.append(("condition", number(result.condition, 3) + warning))
     return facts
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def _wrapped(head: str, text: str, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The degree of every node of a graph as a polynomial in chosen inputs: what tells a quadratic cost from others."""
+"""The degree of every node as a polynomial in chosen inputs: what tells a quadratic cost from others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def degrees(graph: Graph, inputs: Iterable[int]) -> dict[int, float]:
 
 
 def constant_at(graph: Graph, v: int) -> Exact | None:
-    """The exact number that `v` is in every element, seen through casts and new axes; None if it is not constant."""
+    """The exact number that `v` is in every element, seen through casts and new axes; else None."""
     while graph[v].op in (expand, broadcast, cast):
         (v,) = graph.operands(v)
     node = graph[v]

@@ -1,0 +1,58 @@
+"""Where a solver ended, in one form for all solvers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sym2tf.fit.linear import power_of_two
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where a solver ended.
+
+    Attributes:
+        theta: flat.
+        solver: its name and why it was chosen.
+        success, message: whether and how it converged.
+        iterations, evaluations: what it took.
+        gradient: of the cost, flat.
+        condition: of the problem with scaled parameters; None where no second derivatives were formed.
+        inverse: (p, p), `(J^T W J)^-1` where the solver has it.
+        residual: the stacked residuals without weights, where it has them.
+        J: their Jacobian.
+        at_bounds: names of the parameters that a bound stopped.
+        degenerate: the gradient vanishes there, but the Hessian is singular: it is no isolated minimum.
+    """
+
+    theta: Array
+    solver: str
+    success: bool
+    message: str
+    iterations: int
+    evaluations: int
+    gradient: Array
+    condition: float | None = None
+    inverse: Array | None = None
+    residual: Array | None = None
+    J: Array | None = field(default=None, repr=False)
+    at_bounds: tuple[str, ...] = ()
+    degenerate: bool = False
+
+
+def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:
+    """Scales that give `H` a diagonal of about one, and eigenvalues (ascending) and vectors of it scaled."""
+    scale = 1 / np.sqrt(power_of_two(np.abs(np.diag(H))))
+    eigenvalues, V = np.linalg.eigh(H * np.outer(scale, scale))
+    return scale, eigenvalues, V
+
+
+def listed(names: tuple[str, ...], theta: Array) -> str:
+    """`a=1, b=2`, the first few."""
+    pairs = [f"{n}={x:.6g}" for n, x in zip(names, theta, strict=True)]
+    return ", ".join(pairs[:8]) + (", ..." if len(pairs) > 8 else "")
