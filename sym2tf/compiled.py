@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import sympy as sp
@@ -11,6 +11,7 @@ import sympy as sp
 from sym2tf import check as checking
 from sym2tf.autodiff import derivatives
 from sym2tf.autodiff.derivatives import name_of
+from sym2tf.autodiff.elements import Element, with_shifts, without_shifts
 from sym2tf.backends.constants import FORMATS
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
@@ -203,7 +204,8 @@ class CompiledFunction:
 
         def pullback() -> Program:
             graph = Graph(self.lowered.nx, self.lowered.inputs, real, self.lowered.info)
-            return self._derived(derivatives.vjp(graph, inputs), self.lowered.info["args"], (), "vjp")._program
+            pulled = derivatives.vjp(graph, inputs)
+            return self._derived(pulled, tuple(pulled.outputs), "vjp")._program
 
         return Program(
             self.graph, dtype=self.dtype, jit=self.jit, name=self.name, title=self.title,
@@ -246,92 +248,90 @@ class CompiledFunction:
         """The gradient at each point of the batch.
 
         Args:
-            wrt: an input (symbol, base or name) gives one output of its core shape; a sequence, or None for all real
-                inputs, a tuple in that order.
+            wrt: an input (symbol, base or name) gives one output of its core shape, an element such as `w[0]` a scalar;
+                a sequence, or None for all real inputs, a tuple in that order.
 
         Raises:
             DifferentiationError: an output is not scalar (use `jacobian`), or there is no derivative.
         """
-        inputs, nest = self._resolve(wrt)
-        return self._derived(
-            derivatives.gradient(self.lowered, inputs), self._arguments, self._nested(nest), "gradient"
-        )
+        return self._derivative(derivatives.gradient, wrt, "gradient", self._nested)
 
     def value_and_gradient(self, wrt: Any = None) -> CompiledFunction:
         """`(value, gradient)` from one graph that shares what they have in common."""
-        inputs, nest = self._resolve(wrt)
-        graph = derivatives.gradient(self.lowered, inputs, values=True)
-        gradient = map_nest(lambda leaf, path: f"d/{leaf}", self._nested(nest))
-        return self._derived(graph, self._arguments, (self._nest, gradient), "value_and_gradient")
+
+        def outputs(nest: Any) -> Any:
+            return self._nest, map_nest(lambda leaf, path: f"d/{leaf}", self._nested(nest))
+
+        return self._derivative(partial(derivatives.gradient, values=True), wrt, "value_and_gradient", outputs)
 
     def jacobian(self, wrt: Any = None) -> CompiledFunction:
         """The derivative of every output element by every input element: core axes of the output, then of the input."""
-        inputs, nest = self._resolve(wrt)
-        return self._derived(
-            derivatives.jacobian(self.lowered, inputs), self._arguments, self._nested(nest), "jacobian"
-        )
+        return self._derivative(derivatives.jacobian, wrt, "jacobian", self._nested)
 
     def hessian(self, wrt: Any = None) -> CompiledFunction:
         """The second derivatives of a scalar; for several inputs a nest of nests, one for each pair."""
-        inputs, nest = self._resolve(wrt)
-        outer = self._nested(nest)
-        full = map_nest(lambda leaf, path: _numbered(nest, leaf), outer)
-        return self._derived(derivatives.hessian(self.lowered, inputs), self._arguments, full, "hessian")
+
+        def outputs(nest: Any) -> Any:
+            return map_nest(lambda leaf, path: _numbered(nest, leaf), self._nested(nest))
+
+        return self._derivative(derivatives.hessian, wrt, "hessian", outputs)
 
     def jvp(self, wrt: Any = None) -> CompiledFunction:
         """The derivative along tangents, which are arguments after the primals, one for each of `wrt`."""
-        inputs, _ = self._resolve(wrt)
-        graph = derivatives.jvp(self.lowered, inputs)
-        return self._derived(graph, self._with_new(graph), self._nest, "jvp")
+        return self._derivative(derivatives.jvp, wrt, "jvp", lambda nest: self._nest)
 
     def vjp(self, wrt: Any = None) -> CompiledFunction:
         """The cotangents of `wrt`, from those of the outputs, which are arguments after the primals, in order."""
-        inputs, nest = self._resolve(wrt)
-        graph = derivatives.vjp(self.lowered, inputs)
-        return self._derived(graph, self._with_new(graph), _numbered(nest, ""), "vjp")
+        return self._derivative(derivatives.vjp, wrt, "vjp", lambda nest: _numbered(nest, ""))
 
     def hvp(self, wrt: Any = None) -> CompiledFunction:
         """The Hessian times a vector: arguments after the primals, one for each of `wrt`; no Hessian is formed."""
-        inputs, nest = self._resolve(wrt)
-        graph = derivatives.hvp(self.lowered, inputs)
-        return self._derived(graph, self._with_new(graph), self._nested(nest), "hvp")
+        return self._derivative(derivatives.hvp, wrt, "hvp", self._nested)
 
-    def _derived(self, graph: Graph, arguments: Any, outputs: Any, kind: str) -> CompiledFunction:
-        nest = outputs if outputs != () else tuple(graph.outputs)
-        info = {**graph.info, "args": self._arguments_with(graph, arguments), "outputs": nest}
+    def _derivative(
+        self, differentiate: Callable[[Graph, list[int]], Graph], wrt: Any, kind: str, outputs: Callable[[Any], Any]
+    ) -> CompiledFunction:
+        """The function of a derivative; `outputs` makes the nest of its outputs from that of `wrt`."""
+        found, nest = self._resolve(wrt)
+        graph, shifts = with_shifts(self.lowered, [e for e in found if e[1]])
+        new = iter(shifts)
+        inputs = [next(new) if subscripts else graph.inputs[self.lowered.inputs.index(v)] for v, subscripts in found]
+        names = {_input_name(graph[v]) for v in shifts}
+        return self._derived(without_shifts(differentiate(graph, inputs), names), outputs(nest), kind)
+
+    def _derived(self, graph: Graph, outputs: Any, kind: str) -> CompiledFunction:
+        known = set(self._leaf_names)
+        added = (n for n in (_input_name(graph[v]) for v in graph.inputs) if n not in known)
+        info = {**graph.info, "args": (*self._arguments, *added), "outputs": outputs}
         graph = Graph(graph.nx, graph.inputs, graph.outputs, info)
         return CompiledFunction(
             graph, dtype=self.dtype, jit=self.jit, level=self.level, name=f"{self.name}_{kind}",
             title=f"{kind.replace('_', ' ')} of {self.title}",
         )
 
-    def _arguments_with(self, graph: Graph, arguments: Any) -> tuple[Any, ...]:
-        known = set(leaves(arguments))
-        return (*arguments, *(n for n in (_input_name(graph[v]) for v in graph.inputs) if n not in known))
-
-    def _with_new(self, graph: Graph) -> tuple[Any, ...]:
-        return self._arguments_with(graph, self._arguments)
-
     def _nested(self, nest: Any) -> Any:
         """The outputs, each replaced by the nest of its derivatives."""
         return map_nest(lambda leaf, path: _numbered(nest, leaf), self._nest)
 
-    def _resolve(self, wrt: Any) -> tuple[list[int], Any]:
-        """Input nodes, and the nest of `wrt`."""
+    def _resolve(self, wrt: Any) -> tuple[list[Element], Any]:
+        """Input nodes with subscripts where an element is meant, and the nest of `wrt`."""
         graph = self.lowered
         by_name = {_input_name(graph[v]): v for v in graph.inputs}
         by_symbol = {graph[v].attributes["symbol"]: v for v in graph.inputs}
         if wrt is None:
             wrt = tuple(n for n in self._leaf_names if n in by_name and graph[by_name[n]].type.kind >= Kind.REAL)
-        found = []
+        found: list[Element] = []
         for leaf in leaves(wrt):
+            subscripts: tuple[int, ...] = ()
             v = by_name.get(leaf) if isinstance(leaf, str) else by_symbol.get(leaf)
+            if v is None and isinstance(leaf, sp.Indexed) and all(s.is_Integer for s in leaf.indices):
+                v, subscripts = by_symbol.get(leaf.base), tuple(int(s) for s in leaf.indices)
             if v is None:
                 known = ", ".join(by_name)
                 raise ArgumentError(f"wrt: {describe(leaf)} is no input of {self.name}; its inputs are {known}")
             if graph[v].type.kind < Kind.REAL:
                 raise DifferentiationError(f"wrt: {leaf} is {graph[v].type.kind}")
-            found.append(v)
+            found.append((v, subscripts))
         if len(set(found)) < len(found):
             raise ArgumentError("wrt names an input twice")
         return found, tuple(wrt) if isinstance(wrt, list) else wrt

@@ -265,6 +265,16 @@ class TestDerivatives:
         hx, hy = self.f.hvp()(0.0, 1.0, 2.0, 3.0)
         np.testing.assert_allclose([hx, hy], [2 * np.sin(1) + 3 * np.cos(1), 2 * np.cos(1) - 3 * np.sin(1)])
 
+    def test_elements_of_an_indexed_base(self):
+        f = sym2tf.compile(sp.Sum(X[i] ** 3, (i, 0, n - 1)) * w)
+        data = np.array([1.0, 2.0, 3.0])
+        assert value(f.gradient(X[1])(2.0, data)) == 24
+        np.testing.assert_allclose(f.hessian([X[0], X[2], w])(2.0, data)[1], [0, 36, 27])
+        assert value(f.hvp(X[2])(2.0, data, 0.5)) == 18
+        assert f.gradient(X[1]).graph.counts().get("pad", 0) <= 1
+        with pytest.raises(ShapeError):
+            f.gradient(X[-1])
+
     def test_value_and_gradient_share_one_graph(self):
         both = self.f.value_and_gradient(x)
         assert [float(a) for a in both(0.0, 1.0)] == pytest.approx([np.sin(1), np.sin(1)])
