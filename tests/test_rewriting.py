@@ -36,9 +36,7 @@ SCALAR = TensorType(Kind.REAL)
 HALF = Fraction(1, 2)
 
 
-def make(
-    function: Callable[..., Any], names: str = "x y z", type: TensorType = SCALAR, symbols: Any = None
-) -> Graph:
+def make(function: Callable[..., Any], names: str = "x y z", type: TensorType = SCALAR, symbols: Any = None) -> Graph:
     """The graph of a function of graph values; several results are outputs y0, y1, ..."""
     builder = Builder()
     inputs = [
@@ -86,7 +84,7 @@ def simplified(function: Callable[..., Any], **options: Any) -> str:
         (lambda x: x - x, "0"),
         (lambda x: 0 * sin(x), "0"),
         (lambda x: x * 1 + 0, "x"),
-        (lambda x: -(-x), "x"),
+        (lambda x: (-x) * -1, "x"),
         (lambda x, y: -(-x - 2 * y), "add(mul(2, y), x)"),
         (lambda x: x * x * x, "pow(x, 3)"),
         (lambda x: x * x**-1, "1"),
@@ -159,15 +157,17 @@ def test_terms_of_a_piecewise_derivative_become_one_select_again(branches: int) 
     after, _ = rewrite(make(masked), ALL)
     counts = after.counts()
     assert counts["select"] == branches - 1
-    assert not {"and", "not", "add"} & set(counts) - {"add"}
+    assert not {"and", "not"} & set(counts)
 
 
 def test_rows_of_any_shape_keep_their_type() -> None:
     vector = TensorType(Kind.REAL, (size_symbol("n"),))
     assert simplified(lambda x: x - x, type=vector) == "broadcast(0)"
     assert simplified(lambda x: 2 * log(1 + exp(x)) + 0 * x, type=vector) == "mul(2, softplus(x))"
-    assert simplified(lambda x: sum_(broadcast(x, shape=(5,)), axes=(-1,)),
-                      type=TensorType(Kind.REAL, (1,))) == "mul(5, squeeze(x))"
+    assert (
+        simplified(lambda x: sum_(broadcast(x, shape=(5,)), axes=(-1,)), type=TensorType(Kind.REAL, (1,)))
+        == "mul(5, squeeze(x))"
+    )
     assert simplified(lambda x: log(sum_(exp(x), axes=(-1,))), type=vector) == "logsumexp(x)"
 
 
@@ -180,7 +180,7 @@ def test_signs_come_from_the_assumptions_of_symbols() -> None:
 def test_origin_and_stage_stay_or_are_inherited() -> None:
     builder = Builder()
     x = Value(builder, builder.add(input_, (), {"name": "x", "symbol": None, "type": SCALAR}))
-    s = Value(builder, builder.add(sin.__class__ and sin, (x.id,), origin="sin(x)", stage="derivative"))
+    s = Value(builder, builder.add(sin, (x.id,), origin="sin(x)", stage="derivative"))
     builder.origin, builder.stage = "the log", "derivative"
     y = log(1 + exp(s))
     after, _ = rewrite(builder.build([x.id], {"y": y.id}, {"note": 1}), ALL)
@@ -272,19 +272,41 @@ def test_a_rule_that_never_ends_runs_out_of_fuel() -> None:
 
 # Random graphs ------------------------------------------------------------------------------------------------
 
-UNARY = [sin, cos, exp, tanh, abs_, log1p, cosh, sigmoid, lambda x: x**2, lambda x: 1 / x, lambda x: -x,
-         lambda x: log(x), lambda x: x**HALF, lambda x: 1 - x, lambda x: x * 3, floor]
-BINARY = [lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x - y, lambda x, y: x / y, max_, min_,
-          lambda x, y: select(less(x, y), x, y), lambda x, y: select(less(x, 0), y, 0) + select(not_(less(x, 0)), x, 0),
-          lambda x, y: cast(less(x, y), kind=Kind.REAL) * x]
+UNARY = [
+    sin,
+    cos,
+    exp,
+    tanh,
+    abs_,
+    log1p,
+    cosh,
+    sigmoid,
+    lambda x: x**2,
+    lambda x: 1 / x,
+    lambda x: -x,
+    lambda x: log(x),
+    lambda x: x**HALF,
+    lambda x: 1 - x,
+    lambda x: x * 3,
+    floor,
+]
+BINARY = [
+    lambda x, y: x + y,
+    lambda x, y: x * y,
+    lambda x, y: x - y,
+    lambda x, y: x / y,
+    max_,
+    min_,
+    lambda x, y: select(less(x, y), x, y),
+    lambda x, y: select(less(x, 0), y, 0) + select(not_(less(x, 0)), x, 0),
+    lambda x, y: cast(less(x, y), kind=Kind.REAL) * x,
+]
 
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
     builder = Builder()
-    values = [
-        Value(builder, builder.add(input_, (), {"name": n, "symbol": None, "type": SCALAR})) for n in "xyz"
-    ]
+    values = [Value(builder, builder.add(input_, (), {"name": n, "symbol": None, "type": SCALAR})) for n in "xyz"]
     inputs = [v.id for v in values]
     values += [constant(builder, n, Kind.REAL) for n in (0, 1, -2, HALF)]
     for _ in range(draw(st.integers(3, 14))):

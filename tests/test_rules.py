@@ -147,16 +147,10 @@ def _left_sides(rule: Rule) -> Iterator[Graph]:
         picks[10:] = random.Random(1).sample(picks[10:], len(picks) - 10)
     for pick in picks:
         builder = Builder()
-        inputs = {
-            n: _input(builder, n, TensorType(Kind.BOOLEAN if n in conditions else Kind.REAL)) for n in wilds
-        }
+        inputs = {n: _input(builder, n, TensorType(Kind.BOOLEAN if n in conditions else Kind.REAL)) for n in wilds}
         first = inputs.get("a") or next(iter(inputs.values()))
         values = {
-            n: choice(inputs[n], first)
-            if callable(choice)
-            else constant(builder, choice)
-            if choice
-            else inputs[n]
+            n: choice(inputs[n], first) if callable(choice) else constant(builder, choice) if choice else inputs[n]
             for n, choice in zip(choices, pick, strict=True)
         }
         left = _build(builder, rule.left, values)
@@ -189,9 +183,7 @@ def _collect(pattern: Pattern, wilds: dict[str, Wild], conditions: set[str]) -> 
         wilds.setdefault(pattern.name, pattern)
     elif isinstance(pattern, Term):
         for k, part in enumerate(pattern.operands):
-            if isinstance(part, Wild) and (
-                pattern.op in (and_, or_, xor, not_) or (pattern.op is select and k == 0)
-            ):
+            if isinstance(part, Wild) and (pattern.op in (and_, or_, xor, not_) or (pattern.op is select and k == 0)):
                 conditions.add(part.name)
             _collect(part, wilds, conditions)
 
@@ -202,9 +194,7 @@ def _build(builder: Builder, pattern: Pattern, values: dict[str, Value]) -> Valu
     if isinstance(pattern, Number):
         return constant(builder, pattern.value)
     assert isinstance(pattern, Term)
-    return apply(
-        builder, pattern.op, [_build(builder, p, values) for p in pattern.operands], pattern.attributes
-    )
+    return apply(builder, pattern.op, [_build(builder, p, values) for p in pattern.operands], pattern.attributes)
 
 
 def _input(builder: Builder, name: str, type: TensorType) -> Value:
@@ -235,12 +225,8 @@ def check_exact(rule: Rule) -> None:
     for before, after in instances(rule):
         at = points(before, EXACT_GRID, 4000)
         left, right = reference.evaluate(before, at)["y"], reference.evaluate(after, at)["y"]
-        assert left.dtype == right.dtype and left.shape == right.shape
-        same = (
-            (left == right) & (np.signbit(left) == np.signbit(right))
-            if left.dtype == float
-            else left == right
-        )
+        assert (left.dtype, left.shape) == (right.dtype, right.shape)
+        same = (left == right) & (np.signbit(left) == np.signbit(right)) if left.dtype == float else left == right
         if left.dtype == float:
             same |= np.isnan(left) & np.isnan(right)
         assert same.all(), _worst(at, ~same, left, right)

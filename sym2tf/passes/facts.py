@@ -1,5 +1,6 @@
-"""What is known about the value of a node from the signs of its operands: which sides of zero it can be on, whether
-it is an integer. Rules ask for it where they hold only on part of the real line.
+"""What is known about values: on which sides of zero they can be, and whether they are integers.
+
+It follows from the signs of the operands. Rules ask for it where they hold only on part of the real line.
 
 Facts are about the exact value where it is defined: `exp(x)` is positive although a float underflows to 0.
 """
@@ -192,9 +193,7 @@ _RULES: dict[Op, Rule] = {
     arithmetic.pow_: _power,
     arithmetic.cast: _same,
     logic.select: lambda node, operands, constants: operands[1] & operands[2],
-    piecewise_linear.abs_: lambda node, operands, constants: (
-        NONNEGATIVE | (operands[0] & (NONZERO | INTEGER_VALUED))
-    ),
+    piecewise_linear.abs_: lambda node, operands, constants: NONNEGATIVE | (operands[0] & (NONZERO | INTEGER_VALUED)),
     piecewise_linear.sign: lambda node, operands, constants: (operands[0] & SIGN) | INTEGER_VALUED,
     piecewise_linear.floor: lambda node, operands, constants: (
         INTEGER_VALUED

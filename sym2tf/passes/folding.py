@@ -146,9 +146,7 @@ def _fold_cast(values: Sequence[Exact], attributes: Attributes) -> Exact | None:
 
 
 def _rounded(to: Callable[[Any], int]) -> Callable[[Sequence[Exact], Attributes], Exact]:
-    return lambda values, attributes: (
-        Fraction(to(values[0])) if isinstance(values[0], Fraction) else values[0]
-    )
+    return lambda values, attributes: Fraction(to(values[0])) if isinstance(values[0], Fraction) else values[0]
 
 
 def _at(point: int, value: Fraction) -> Callable[[Sequence[Exact], Attributes], Exact | None]:
@@ -215,9 +213,7 @@ def split_product(graph: Growing, operands: Rest, type: TensorType) -> tuple[Fra
     coefficient = graph.constants[numbers[0]]
     if broadcast_shapes(graph.nodes[u].type.shape for u in rest) != type.shape:
         return None
-    return (
-        (coefficient, rest) if isinstance(coefficient, Fraction) and _bits(coefficient) <= MAX_BITS else None
-    )
+    return (coefficient, rest) if isinstance(coefficient, Fraction) and _bits(coefficient) <= MAX_BITS else None
 
 
 def merged_numbers(graph: Canonical, op: Op, operands: Rest, due: TensorType) -> Rest:

@@ -94,8 +94,9 @@ class Rule:
     Attributes:
         name: unique in its table; reports and tests call the rule by it.
         left: a term.
-        right: a number, a pattern with wildcards of `left`, or a function that takes them by name (as graph values; wildcards
-            of attributes as plain values) and returns a graph value, a number, or None where the rule does not apply.
+        right: a number, a pattern with wildcards of `left`, or a function that takes them by name (as graph
+            values; wildcards of attributes as plain values) and returns a graph value, a number, or None where the
+            rule does not apply.
         where: a further condition on wildcards, which it takes by name.
         single_use: the operations directly below the root of `left` have no other user; for rules that would not
             pay if these had to stay.
@@ -152,9 +153,7 @@ def names_of(pattern: Any) -> frozenset[str]:
     return frozenset((pattern.name,)) if isinstance(pattern, Wild) else frozenset()
 
 
-def _match_all(
-    graph: Growing, goals: tuple[tuple[Pattern, int], ...], bindings: Bindings
-) -> Iterator[Bindings]:
+def _match_all(graph: Growing, goals: tuple[tuple[Pattern, int], ...], bindings: Bindings) -> Iterator[Bindings]:
     if not goals:
         yield bindings
         return
@@ -189,7 +188,7 @@ def _match_all(
 def _match_parts(
     graph: Growing, op: Op, parts: tuple[Pattern, ...], operands: tuple[int, ...], bindings: Bindings
 ) -> Iterator[Bindings]:
-    """`op(*parts)` against `op(*operands)`, every operand used; the last part takes what is left if it is a wildcard."""
+    """`op(*parts)` against `op(*operands)`, every operand used; a wildcard as last part takes what is left."""
     part, others = parts[0], parts[1:]
     if not others:
         if len(operands) == 1:
@@ -231,9 +230,7 @@ def _bind(graph: Growing, pattern: Wild, v: int, bindings: Bindings) -> Bindings
     return {**bindings, pattern.name: v}
 
 
-def _bind_attributes(
-    pattern: Mapping[str, Any], attributes: Attributes, bindings: Bindings
-) -> Bindings | None:
+def _bind_attributes(pattern: Mapping[str, Any], attributes: Attributes, bindings: Bindings) -> Bindings | None:
     for key, due in pattern.items():
         value = attributes[key]
         if not isinstance(due, Wild):

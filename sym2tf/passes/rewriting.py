@@ -58,15 +58,8 @@ def rewrite(graph: Graph, rules: Sequence[Rule], *, collect: bool = True) -> tup
             break
         source = result
     builder = Builder()
-    where: list[int] = []
-    for node, operands in zip(source.nodes, source.operands, strict=True):
-        where.append(
-            builder.add(
-                node.op, (where[u] for u in operands), node.attributes, origin=node.origin, stage=node.stage
-            )
-        )
-    outputs = {name: where[v] for name, v in source.outputs.items()}
-    return builder.build([where[v] for v in source.inputs], outputs, graph.info), total
+    builder.nodes, builder.operands = source.nodes, source.operands  # each distinct node stands there once
+    return builder.build(source.inputs, source.outputs, graph.info), total
 
 
 @dataclass
@@ -133,9 +126,7 @@ class Rewriter(Builder):
         self.collect = collect
         self.fired: Counter[str] = Counter()
         self.constants: list[Exact | None] = []  # per node: the number that it holds everywhere
-        self.coefficients: list[
-            tuple[Fraction, tuple[int, ...]] | None
-        ] = []  # per node: c and rest of a c*rest
+        self.coefficients: list[tuple[Fraction, tuple[int, ...]] | None] = []  # per node: c and rest of a c*rest
         self.facts: list[Facts] = []
         self.private = bytearray()  # per node: whether it stands for a node of the source that has one user
         self._made: dict[Hashable, int] = {}
@@ -321,9 +312,7 @@ class Rewriter(Builder):
         if isinstance(pattern, Number):
             return constant(self, pattern.value)
         assert isinstance(pattern, Term)
-        attributes = {
-            k: bindings[a.name].value if isinstance(a, Wild) else a for k, a in pattern.attributes.items()
-        }
+        attributes = {k: bindings[a.name].value if isinstance(a, Wild) else a for k, a in pattern.attributes.items()}
         return apply(self, pattern.op, [self._term(p, bindings) for p in pattern.operands], attributes)
 
     # N-ary nodes
@@ -346,9 +335,7 @@ class Rewriter(Builder):
                 if made is None:
                     break
                 changed = True
-                for u in (
-                    self.operands[made] if self.nodes[made].op is op and made not in operands else (made,)
-                ):
+                for u in self.operands[made] if self.nodes[made].op is op and made not in operands else (made,):
                     pool.put(u)
                     stack.append(u)
         return tuple(pool.present.elements()) if changed else None
@@ -464,11 +451,7 @@ def _absorbed(source: _Source, uses: Sequence[int]) -> bytearray:
     for v, node in enumerate(source.nodes):
         if node.op.associative:
             for u in source.operands[v]:
-                if (
-                    uses[u] == 1
-                    and source.nodes[u].op is node.op
-                    and source.nodes[u].type.kind == node.type.kind
-                ):
+                if uses[u] == 1 and source.nodes[u].op is node.op and source.nodes[u].type.kind == node.type.kind:
                     absorbed[u] = 1
     return absorbed
 

@@ -111,11 +111,7 @@ def _fraction(k: Value) -> Fraction:
 
 def _power_of_two(k: Value) -> bool:
     x = number(k)
-    return (
-        isinstance(x, Fraction)
-        and x != 0
-        and all(n & (n - 1) == 0 for n in (abs(x.numerator), x.denominator))
-    )
+    return isinstance(x, Fraction) and x != 0 and all(n & (n - 1) == 0 for n in (abs(x.numerator), x.denominator))
 
 
 def _even(k: Value) -> bool:
@@ -208,9 +204,7 @@ def _sum_of_broadcast(a: Value, axes: tuple[int, ...], shape: tuple[Size, ...]) 
         times = times * shape[s]
     kept = tuple(1 if i - len(shape) in stretched else n for i, n in enumerate(shape))
     total = sum_(broadcast(a, shape=kept), axes=axes)
-    return total * (
-        times if isinstance(times, int) else with_kind(a.apply(size, (), {"size": times}), a.type.kind)
-    )
+    return total * (times if isinstance(times, int) else with_kind(a.apply(size, (), {"size": times}), a.type.kind))
 
 
 def _sum_twice(a: Value, axes: tuple[int, ...], inner: tuple[int, ...]) -> Any:
@@ -268,13 +262,9 @@ _SELECT = (
     Rule("select as negation", select(p, False, True), not_(p)),
     Rule("select again, taken", select(p, select(p, a, b), c), select(p, a, c)),
     Rule("select again, not taken", select(p, a, select(p, b, c)), select(p, a, c)),
-    Rule(
-        "select under a stronger condition", select(and_(p, q), select(p, a, b), c), select(and_(p, q), a, c)
-    ),
+    Rule("select under a stronger condition", select(and_(p, q), select(p, a, b), c), select(and_(p, q), a, c)),
     Rule("select and, known", select(p, select(and_(p, q), a, b), c), select(p, select(q, a, b), c)),
-    Rule(
-        "select and not, known", select(p, a, select(and_(not_(p), q), b, c)), select(p, a, select(q, b, c))
-    ),
+    Rule("select and not, known", select(p, a, select(and_(not_(p), q), b, c)), select(p, a, select(q, b, c))),
     Rule("select or, known", select(p, a, select(or_(p, q), b, c)), select(p, a, select(q, b, c))),
     Rule("select merges", select(p, a, select(q, a, b)), select(or_(p, q), a, b), single_use=True),
     Rule("select nests", select(p, select(q, a, b), b), select(and_(p, q), a, b), single_use=True),
@@ -323,9 +313,7 @@ _MOVEMENT = (
     Rule(
         "pad of pad",
         pad(pad(a, axis=axis, before=start, after=length), axis=axis, before=before, after=after),
-        lambda a, axis, start, length, before, after: pad(
-            a, axis=axis, before=before + start, after=after + length
-        ),
+        lambda a, axis, start, length, before, after: pad(a, axis=axis, before=before + start, after=after + length),
     ),
     Rule(
         "transpose to the same",
@@ -382,9 +370,7 @@ REAL = (
     Rule("exp of a multiple of log", exp(a * log(b)), b**a),
     Rule("log of a power", log(a**k), lambda k, a: _fraction(k) * log(a), where=_not_even),
     Rule("log of an even power", log(a**k), lambda k, a: _fraction(k) * log(abs_(a)), where=_even),
-    Rule(
-        "log of a power of a positive", log(a**b), b * log(a), where=lambda a, b: positive(a) and varying(b)
-    ),
+    Rule("log of a power of a positive", log(a**b), b * log(a), where=lambda a, b: positive(a) and varying(b)),
     Rule("log1p of expm1", log1p(expm1(a)), a),
     Rule("expm1 of log1p", expm1(log1p(a)), a),
     Rule("abs of a nonnegative", abs_(at_least_0), at_least_0),
