@@ -246,6 +246,41 @@ def test_the_solver_falls_back_to_plain_doubles_on_large_data(monkeypatch: pytes
     np.testing.assert_allclose(found.theta, ols(columns, YS)[0], rtol=1e-12)
 
 
+def test_a_shifted_index_fits_an_autoregression() -> None:
+    series = np.cumsum(RNG.standard_normal(40))
+    result = fit(sp.Sum((x[i + 1] - a * x[i] - c) ** 2, (i, 0, n - 2)), {x: series}, [a, c])
+    theta, errors = ols(np.column_stack([series[:-1], np.ones(39)]), series[1:])
+    np.testing.assert_allclose(result.estimates, theta, rtol=1e-12)
+    np.testing.assert_allclose([result.stderr[a], result.stderr[c]], errors, rtol=1e-12)
+    np.testing.assert_allclose(result.predict(), series[1:] - result.residuals, rtol=1e-12, atol=1e-14)
+    assert result.model.observed == "x[i + 1]"
+
+
+def test_an_equation_over_two_indices_sums_over_both() -> None:
+    table = RNG.standard_normal((4, 5))
+    result = fit(sp.Eq(z[i, j], a * x[i] + b * y[j] + c), {z: table, x: np.arange(4.0), y: np.arange(5.0)})
+    grid = np.stack([q.ravel() for q in (*np.mgrid[:4.0, :5.0], np.ones((4, 5)))], axis=1)
+    theta, errors = ols(grid, table.ravel())
+    np.testing.assert_allclose(result.estimates, theta, rtol=1e-11)
+    np.testing.assert_allclose([result.stderr[q] for q in (a, b, c)], errors, rtol=1e-11)
+    assert result.residuals.shape == result.predict().shape == (4, 5)
+
+
+def test_elements_of_a_base_are_parameters() -> None:
+    result = fit(over((y[i] - W[0] - W[1] * x[i]) ** 2), {x: XS, y: YS}, [W])
+    due = fit(LINE, {x: XS, y: YS}, [w, b])
+    np.testing.assert_allclose(result.params[W], [due.params[b], due.params[w]], rtol=1e-13)
+    assert not result.expr.has(W)
+
+
+def test_a_constant_model_has_the_mean_and_no_r_squared_to_speak_of() -> None:
+    result = fit(sp.Eq(y[i], b), {y: YS})
+    np.testing.assert_allclose(result.params[b], YS.mean(), rtol=1e-15)
+    np.testing.assert_allclose(result.stderr[b], YS.std(ddof=1) / np.sqrt(6), rtol=1e-14)
+    assert abs(result.r_squared) < 1e-12
+    np.testing.assert_allclose(result.predict(), np.full(6, YS.mean()))
+
+
 # Properties ------------------------------------------------------------------------------------
 
 magnitudes = st.floats(-6, 6).map(lambda e: 10.0**e)
@@ -390,24 +425,36 @@ def test_a_saddle_is_left() -> None:
     np.testing.assert_allclose(abs(result.params[a]), 2, rtol=1e-9)
 
 
-@pytest.mark.parametrize("start", [1, 2])
-def test_misra1a_reaches_its_certified_values_from_both_starts(start: int) -> None:
-    path = SHARED / "nist" / "nonlinear" / "Misra1a.dat"
+def nist_nonlinear(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rows `start 1, start 2, certified value, certified standard deviation`, and the rows `y, x` of a problem."""
+    path = SHARED / "nist" / "nonlinear" / f"{name}.dat"
     if not path.exists():
         pytest.skip("../shared/data/nist is not there")
     lines = path.read_text().splitlines()
-    certified = np.array(
-        [
-            [float(q) for q in m.groups()]
-            for m in (re.match(r"\s*b\d = +(\S+) +(\S+) +(\S+) +(\S+)", q) for q in lines)
-            if m
-        ]
-    )
-    observed, pressure = np.array([[float(q) for q in line.split()] for line in lines[60:74]]).T
-    cost = sp.Eq(y[i], a * (1 - sp.exp(-b * x[i])))
-    result = fit(cost, {x: pressure, y: observed}, {a: certified[0, start - 1], b: certified[1, start - 1]})
+    entries = [re.match(r"\s*b\d+ = +(\S+) +(\S+) +(\S+) +(\S+)", line) for line in lines]
+    first = next(at for at, line in enumerate(lines) if re.match(r"Data: +y", line)) + 1
+    table = [[float(q) for q in line.split()] for line in lines[first:] if line.strip()]
+    return np.array([[float(q) for q in m.groups()] for m in entries if m]), np.array(table)
+
+
+B = sp.symbols("b1:7")
+NONLINEAR = {
+    "Misra1a": B[0] * (1 - sp.exp(-B[1] * x[i])),
+    "MGH17": B[0] + B[1] * sp.exp(-x[i] * B[3]) + B[2] * sp.exp(-x[i] * B[4]),
+    "Lanczos3": sum(B[m] * sp.exp(-B[m + 1] * x[i]) for m in (0, 2, 4)),
+    "BoxBOD": B[0] * (1 - sp.exp(-B[1] * x[i])),
+}
+
+
+@pytest.mark.parametrize("start", [1, 2])
+@pytest.mark.parametrize("name", NONLINEAR)
+def test_nist_nonlinear_problems_reach_their_certified_values_from_both_starts(name: str, start: int) -> None:
+    certified, table = nist_nonlinear(name)
+    params = dict(zip(B, certified[:, start - 1], strict=False))
+    result = fit(sp.Eq(y[i], NONLINEAR[name]), {x: table[:, 1], y: table[:, 0]}, params)
     assert result.success
-    assert digits(result.estimates, certified[:, 2]) > 10
+    assert "Levenberg-Marquardt" in result.solver
+    assert digits(result.estimates, certified[:, 2]) > 9
     assert digits(np.sqrt(np.diag(result.covariance)), certified[:, 3]) > 9
 
 

@@ -12,9 +12,11 @@ from typing import Literal
 from sym2tf.autodiff import derivatives
 from sym2tf.errors import FitError
 from sym2tf.fit.statement import Problem
+from sym2tf.frontend.describe import describe
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
 from sym2tf.ops.arithmetic import add, mul, pow_
+from sym2tf.ops.indexing import slice_
 from sym2tf.ops.leaves import input_
 from sym2tf.ops.values import Value
 from sym2tf.passes.degree import constant_at, degrees
@@ -197,7 +199,10 @@ def _model(problem: Problem, bases: Sequence[int], degree: Mapping[int, float]) 
         [where[v] for v in graph.inputs], {"observed": observed_value.id, "model": model_value.id}, graph.info
     )
     bare = _bare(graph, term)
-    text = graph[bare].attributes["name"] if bare is not None else str(graph[term].origin)
+    if bare is None or any(graph[u].op is slice_ for u in graph.ancestors(term)):
+        text = describe(graph[term].origin).lstrip("-")
+    else:
+        text = graph[bare].attributes["name"]
     outputs = whole.outputs
     return Model(extract(whole, outputs), extract(whole, {"model": outputs["model"]}), text, block, sign), ""
 

@@ -23,7 +23,12 @@ from sym2tf.passes.pipeline import optimize
 Array = np.ndarray[Any, Any]
 
 TENSORFLOW_FROM = 5_000_000
-"""Elements of data from which costs are evaluated by TensorFlow (threads) instead of NumPy."""
+"""Elements of data from which costs are evaluated by TensorFlow, with its threads, instead of NumPy.
+
+Measured on 2 cores, cost and gradient, ms NumPy / TensorFlow: logistic 0.15 / 0.85 at 10^3 rows, 3.5 / 3.5 at 10^5,
+39 / 25 at 10^6, 111 / 69 at 3*10^6; exponential decay 0.12 / 1.0, 0.46 / 1.9, 10 / 15, 27 / 36. Importing TensorFlow
+costs more than 4 s, which such gains repay at the last sizes only.
+"""
 
 
 class Objective:
