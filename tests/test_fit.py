@@ -299,6 +299,16 @@ def test_a_change_of_units_changes_estimates_and_errors_by_the_same_factor(p: fl
     np.testing.assert_allclose(found.r_squared, due.r_squared, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("p", "q"), [(1e200, 1e180), (1e-250, 1e-240), (1e-200, 1e100)])
+def test_units_at_the_edge_of_the_floats_cost_no_digits(p: float, q: float) -> None:
+    due = fit(LINE, {x: XS, y: YS}, [w, b])
+    found = fit(LINE, {x: p * XS, y: q * YS}, [w, b])
+    np.testing.assert_allclose(found.params[w], due.params[w] / p * q, rtol=1e-12)
+    np.testing.assert_allclose(found.stderr[b], due.stderr[b] * q, rtol=1e-12)
+    np.testing.assert_allclose(found.stderr[w], due.stderr[w] / p * q, rtol=1e-12)
+    np.testing.assert_allclose(found.r_squared, due.r_squared, rtol=1e-12)
+
+
 @given(st.integers(-(10**6), 10**6), st.integers(-1000, 1000))
 @settings(max_examples=25)
 def test_a_shift_of_the_data_moves_the_intercept_alone(dx: int, dy: int) -> None:
@@ -527,6 +537,11 @@ BAD[3], BAD[5] = np.nan, np.inf
         (sp.Eq(v, w * t + b), {t: XS, v: YS[:4]}, None, DataError, "(t has 6.*v has 4)|(v has 4.*t has 6)"),
         (LINE, {x: XS, y: BAD}, [w, b], DataError, "y has 2 values that are not finite.*nan at 3"),
         (LINE, {x: [], y: []}, [w, b], DataError, "is empty"),
+        (LINE, {x: np.ma.masked_array(XS, XS > 3), y: YS}, [w, b], DataError, "x has 2 masked values"),
+        (over((y[i] - w * sp.log(x[i])) ** 2), XY, [w], FitError, "residual 0 by w is inf"),
+        (over((y[i] - w) ** 2 / x[i]), XY, [w], DataError, "1 squared residuals have a weight that is not finite"),
+        ("w", {}, [w], ArgumentError, "is text"),
+        (a**2 - b**2, {}, [a, b], FitError, "falls without end when one changes b"),
         (LINE, {x: ["a"] * 6, y: YS}, [w, b], DataError, "x holds text"),
         (LINE, {x: [[1], [1, 2]], y: YS}, [w, b], DataError, "x is not an array of numbers"),
         (LINE, {x: XS * 1j, y: YS}, [w, b], DataError, "x holds complex"),

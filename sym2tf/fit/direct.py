@@ -35,6 +35,8 @@ def solve_linear(problem: Problem, residuals: Residuals) -> Solution:
     precision = "extended-precision refinement" if found.extended else "no refinement, since the data are large"
     unweighted = found.residual if root is None else r + J @ found.theta
     factor = 2 * (residuals.common if residuals.common is not None else 1.0)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        gradient = -factor * (A.T @ found.residual)
     solution = Solution(
         found.theta,
         f"QR factorisation ({precision}), because the cost is a sum of squares of residuals linear in the parameters",
@@ -42,9 +44,9 @@ def solve_linear(problem: Problem, residuals: Residuals) -> Solution:
         "solved in one step",
         1,
         1,
-        -factor * (A.T @ found.residual),
+        gradient,
         found.condition,
-        found.inverse,
+        found.inverse_root,
         unweighted,
         J,
     )
@@ -71,7 +73,7 @@ def _bounded_linear(
         message=f"{'solved' if answer.success else 'not solved'}: {answer.message}",
         iterations=int(answer.nit),
         gradient=-factor * (A.T @ (t - A @ theta)),
-        inverse=None,
+        inverse_root=None,
         residual=r,
         J=J,
         at_bounds=stopped,

@@ -9,7 +9,7 @@ import numpy as np
 
 from sym2tf.errors import SingularProblemError
 from sym2tf.fit.classify import Structure
-from sym2tf.fit.linear import inverse_gram, power_of_two
+from sym2tf.fit.linear import inverse_root_of, power_of_two
 from sym2tf.fit.residuals import Residuals, run
 from sym2tf.fit.solution import Solution, listed
 from sym2tf.fit.statement import Problem
@@ -23,6 +23,7 @@ class Inference:
 
     Attributes:
         covariance: (p, p), of the free parameters.
+        stderr: (p,), their standard errors.
         no_stderr: why there is none.
         sigma: the residual standard deviation (of the weighted residuals where weights differ).
         observations, degrees_of_freedom: how many squares, and how many more than parameters.
@@ -35,6 +36,7 @@ class Inference:
     """
 
     covariance: Array | None = None
+    stderr: Array | None = None
     no_stderr: str = ""
     sigma: float | None = None
     observations: int | None = None
@@ -50,8 +52,7 @@ def infer(problem: Problem, structure: Structure, residuals: Residuals | None, s
     """The statistics of a solution.
 
     Covariance is s^2 (J^T W J)^-1 with s^2 = RSS/(N - p): exact for linear models, the usual linearisation
-    for others
-    (Seber and Wild, Nonlinear Regression, 1989, section 2.1.2).
+    for others (Seber and Wild, Nonlinear Regression, 1989, section 2.1.2).
 
     Raises:
         SingularProblemError: the Jacobian at the minimum has not full rank.
@@ -69,21 +70,29 @@ def infer(problem: Problem, structure: Structure, residuals: Residuals | None, s
     freedom = used - count
     scale = float(power_of_two(np.abs(weighted).max(initial=0)))
     rss = float(np.square(weighted / scale).sum())
-    inverse, condition, reason = (
-        solution.inverse,
-        solution.condition,
-        _no_stderr(residuals, solution, freedom, used),
-    )
-    if inverse is None and not solution.at_bounds and (solution.success or solution.degenerate):
+    reason = _no_stderr(residuals, solution, freedom, used)
+    F, condition = solution.inverse_root, solution.condition
+    if F is None and not solution.at_bounds and (solution.success or solution.degenerate):
         try:
-            inverse, condition = inverse_gram(J if root is None else J * root[:, None], problem.names)
+            F, condition = inverse_root_of(J if root is None else J * root[:, None], problem.names)
         except SingularProblemError as error:
             raise SingularProblemError(f"at {listed(problem.names, solution.theta)}: {error}") from None
-    covariance = inverse * (rss / freedom) * scale * scale if inverse is not None and not reason else None
     sigma = float(np.sqrt(rss / freedom)) * scale if freedom > 0 and not residuals.no_inference else None
+    covariance = stderr = None
+    if F is not None and sigma is not None and not reason:
+        covariance, stderr = _spread(sigma * F)
     shown, observed = _observations(problem, structure, residuals, solution.theta, r)
     r_squared, no_r_squared = _r_squared(residuals, structure, J, weighted, root, observed)
-    return Inference(covariance, reason, sigma, used, freedom, r_squared, no_r_squared, shown, observed, condition)
+    return Inference(
+        covariance, stderr, reason, sigma, used, freedom, r_squared, no_r_squared, shown, observed, condition
+    )
+
+
+def _spread(F: Array) -> tuple[Array, Array]:
+    """F F^T, which may leave the range of floats where its diagonal's roots, the standard errors, do not."""
+    unit = power_of_two(np.abs(F).max(axis=1))
+    with np.errstate(over="ignore", under="ignore"):
+        return F @ F.T, unit * np.sqrt(np.square(F / unit[:, None]).sum(axis=1))
 
 
 def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int) -> str:
@@ -128,7 +137,8 @@ def _r_squared(
     Q = np.linalg.qr(scaled)[0]
     if np.linalg.norm(one - Q @ (Q.T @ one)) > 1e-7 * np.linalg.norm(one):
         return None, "the model cannot move by a constant (it has no intercept)"
-    y = observed.ravel() * one
+    unit = float(power_of_two(np.abs(observed * 1.0).max()))
+    y, weighted = observed.ravel() / unit * one, weighted / unit
     direction = one / np.linalg.norm(one)
     centred = y - direction * (direction @ y)
     centred = centred - direction * (direction @ centred)

@@ -28,14 +28,14 @@ class LinearSolution:
     Attributes:
         theta: (p,).
         residual: (rows,), t - A theta.
-        inverse: (p, p), (A^T A)^-1.
+        inverse_root: (p, p), F with F F^T = (A^T A)^-1; unlike that product it stays within range.
         condition: ratio of the singular values of A with its columns scaled to unit length.
         extended: whether sums were in extended precision.
     """
 
     theta: Array
     residual: Array
-    inverse: Array
+    inverse_root: Array
     condition: float
     extended: bool
 
@@ -73,19 +73,19 @@ def solve_least_squares(A: Array, t: Array, names: tuple[str, ...]) -> LinearSol
     for _ in range(STEPS):
         z = z + wide(gram) @ (B.T @ (t_wide - B @ z))
     theta = (X_wide @ z).astype(np.float64) * (unit / scale)
-    inverse = (X_wide @ wide(gram) @ X_wide.T).astype(np.float64) / np.outer(scale, scale)
+    inverse_root = (X_wide @ wide(np.linalg.cholesky(gram))).astype(np.float64) / scale[:, None]
     residual = (t_wide - B @ z).astype(np.float64) * unit
-    return LinearSolution(theta, residual, inverse, condition, extended)
+    return LinearSolution(theta, residual, inverse_root, condition, extended)
 
 
-def inverse_gram(J: Array, names: tuple[str, ...]) -> tuple[Array, float]:
-    """`(J^T J)^-1` and the condition number of J with scaled columns.
+def inverse_root_of(J: Array, names: tuple[str, ...]) -> tuple[Array, float]:
+    """F with F F^T = (J^T J)^-1, and the condition number of J with scaled columns.
 
     Raises:
         SingularProblemError: J has not full rank.
     """
     solution = solve_least_squares(J, np.zeros(len(J)), names)
-    return solution.inverse, solution.condition
+    return solution.inverse_root, solution.condition
 
 
 def require_rank(R: Array, scale: Array, names: tuple[str, ...]) -> float:

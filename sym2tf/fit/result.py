@@ -60,6 +60,7 @@ class FitResult:
             `stderr_reason` says why.
         names: the free parameters, element by element: the order of `covariance`.
         covariance: (p, p).
+        estimates, standard_errors: (p,), flat.
         residuals: observed - model in the shape of the data.
         residual_std: the residual standard deviation.
         r_squared: where it means something, else None; `r_squared_reason` says why.
@@ -102,6 +103,7 @@ class FitResult:
     no_model: str = field(repr=False)
     observed: Array | None = field(repr=False)
     estimates: Array = field(repr=False)
+    standard_errors: Array | None = field(repr=False)
 
     def __repr__(self) -> str:
         values = ", ".join(
@@ -119,9 +121,7 @@ class FitResult:
 
     def rows(self) -> list[tuple[str, float, float | None]]:
         """`(name, estimate, standard error)` of every free element."""
-        errors: Any = [None] * len(self.names)
-        if self.covariance is not None:
-            errors = np.sqrt(np.diag(self.covariance))
+        errors: Any = [None] * len(self.names) if self.standard_errors is None else self.standard_errors
         return [
             (n, float(x), None if s is None else float(s))
             for n, x, s in zip(self.names, self.estimates, errors, strict=True)
@@ -247,8 +247,8 @@ def made(statement: Problem, model: Model | None, no_model: str, inference: Infe
     names = statement.names
     values = statement.unpacked(theta)
     errors: ByParameter | None = None
-    if inference.covariance is not None:
-        flat = statement.unpacked(np.sqrt(np.diag(inference.covariance)))
+    if inference.stderr is not None:
+        flat = statement.unpacked(inference.stderr)
         errors = _by_parameter(statement, lambda u: flat.get(u.name, np.zeros(u.initial.shape)))
     return FitResult(
         params=_by_parameter(statement, lambda u: values.get(u.name, u.initial)),
@@ -268,6 +268,7 @@ def made(statement: Problem, model: Model | None, no_model: str, inference: Infe
         no_model=no_model,
         observed=inference.observed,
         estimates=theta,
+        standard_errors=inference.stderr,
         **facts,
     )
 

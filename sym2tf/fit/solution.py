@@ -23,7 +23,7 @@ class Solution:
         iterations, evaluations: what it took.
         gradient: of the cost, flat.
         condition: of the problem with scaled parameters; None where no second derivatives were formed.
-        inverse: (p, p), `(J^T W J)^-1` where the solver has it.
+        inverse_root: (p, p), F with F F^T = (J^T W J)^-1, where the solver has it.
         residual: the stacked residuals without weights, where it has them.
         J: their Jacobian.
         at_bounds: names of the parameters that a bound stopped.
@@ -38,7 +38,7 @@ class Solution:
     evaluations: int
     gradient: Array
     condition: float | None = None
-    inverse: Array | None = None
+    inverse_root: Array | None = None
     residual: Array | None = None
     J: Array | None = field(default=None, repr=False)
     at_bounds: tuple[str, ...] = ()

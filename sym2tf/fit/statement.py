@@ -222,6 +222,9 @@ def _size(key: Any, value: Any) -> int:
 
 
 def _numbers(name: str, value: Any) -> Array:
+    hidden = int(np.sum(np.ma.getmaskarray(value))) if isinstance(value, np.ma.MaskedArray) else 0
+    if hidden:
+        raise DataError(f"{name} has {hidden} masked values: leave the rows out, for they would be used as they are")
     try:
         array = np.asarray(value)
     except ValueError as error:
