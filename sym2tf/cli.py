@@ -123,10 +123,10 @@ def source(options: argparse.Namespace) -> int:
 
 def gradient(options: argparse.Namespace) -> int:
     """`sym2tf gradient`: each derivative as mathematics, one to a line, before them the parts that they share."""
-    function = _compiled(options, options.expression)
-    inputs = [function.lowered[v] for v in function.lowered.inputs]
+    graph = lower(sym2tf.parse(_text(options.expression)))
+    inputs = [graph[v] for v in graph.inputs]
     names = _names(options.wrt) or [n.attributes["name"] for n in inputs if n.type.kind >= Kind.REAL]
-    derived = function.gradient(tuple(names)).lowered
+    derived = sym2tf.differentiate(graph, names)
     shared: list[tuple[Any, Any]] = []
     try:
         outputs = raise_to_sympy(derived)
@@ -349,7 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--output", metavar="FILE", help="write it there")
 
     one = _command(commands, gradient, "print the derivatives of an expression as mathematics")
-    _compiling(one)
+    one.add_argument("expression", metavar="EXPR", help="the expression, or - for standard input")
     one.add_argument("--wrt", metavar="X,Y", default=EVERYTHING, help="by what to differentiate; by default all inputs")
 
     one = _command(commands, check, "verify values and derivatives of an expression")
