@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
@@ -11,7 +12,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 from benchmarks import calls, growth, memory, tracing, values
 from benchmarks.harness import Table, machine, progress
 
-BENCHMARKS = {"calls": calls.run, "tracing": tracing.run, "growth": growth.run, "values": values.run, "memory": memory.run}
+BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
+    "calls": calls.run,
+    "tracing": tracing.run,
+    "pendulum": tracing.run_pendulum,
+    "growth": growth.run,
+    "values": values.run,
+    "memory": memory.run,
+}
 
 
 def main() -> None:
@@ -28,14 +36,13 @@ def main() -> None:
     print(text, flush=True)
     for name in options.names or BENCHMARKS:
         progress(f"== {name}")
-        tables: list[Table] = BENCHMARKS[name](quick=options.quick)
-        for table in tables:
+        for table in BENCHMARKS[name](options.quick):
             print(table, flush=True)
             text += f"\n{table}"
             missed += table.missed
-        if options.out is not None:  # after each one, so that an interrupted run leaves what it has
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(text, encoding="utf-8")
+            if options.out is not None:  # after each one, so that an interrupted run leaves what it has
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                options.out.write_text(text, encoding="utf-8")
     progress(f"{len(missed)} bars missed" if missed else "every bar met")
 
 

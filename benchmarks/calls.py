@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ BAR = 1.0
 NOISE = 0.02  # a median of ratios within 2% of the bar is on it
 
 
-def run(quick: bool = False) -> list[Table]:
+def run(quick: bool = False) -> Iterator[Table]:
     """The table of call overheads."""
     table = Table(
         "Calling a small function, no tape watching",
@@ -34,10 +35,10 @@ def run(quick: bool = False) -> list[Table]:
             progress(f"calls: {name}, {what}")
             table.rows.append([name, what, *_measured(table, f"{name}, {what}", function, arguments, quick)])
     table.notes.append(
-        "The `tf.function` has traced the shapes that it gets here; a new shape would make it trace again, and a Python "
-        "number a new value. The bar is 1, within 2% of noise."
+        "The `tf.function` has traced the shapes that it gets here; a new shape would make it trace again, and so "
+        "would a new Python number. The bar is 1, within 2% of noise."
     )
-    return [table]
+    yield table
 
 
 def _arguments(count: int) -> list[tuple[str, list[Any]]]:

@@ -13,8 +13,8 @@ jax.config.update("jax_enable_x64", True)
 
 
 def lambdify_numpy(symbols: Sequence[Any], expr: Any) -> Callable[..., Any]:
-    """SymPy's own NumPy function."""
-    return sp.lambdify(symbols, expr, "numpy", cse=True)
+    """SymPy's own NumPy function, with SciPy for the error function."""
+    return sp.lambdify(symbols, expr, ["scipy", "numpy"], cse=True)
 
 
 def lambdify_tensorflow(symbols: Sequence[Any], expr: Any) -> Callable[..., Any]:
@@ -47,12 +47,12 @@ def with_diff(symbols: Sequence[Any], expr: Any) -> Callable[..., Any]:
 
 def with_jax(symbols: Sequence[Any], expr: Any) -> Callable[..., Any]:
     """JAX on SymPy's own JAX function."""
-    return jax.jit(sp.lambdify(symbols, expr, "jax", cse=True))
+    return jax.jit(sp.lambdify(symbols, expr, [{"erf": jax.scipy.special.erf}, "jax"], cse=True))
 
 
 def with_jax_gradient(symbols: Sequence[Any], expr: Any) -> Callable[..., Any]:
     """The value and the gradient at each point: the gradient of the sum over the batch is that."""
-    function = sp.lambdify(symbols, expr, "jax", cse=True)
+    function = sp.lambdify(symbols, expr, [{"erf": jax.scipy.special.erf}, "jax"], cse=True)
 
     def value_and_gradient(*xs: Any) -> list[Any]:
         y, pull_back = jax.vjp(function, *xs)

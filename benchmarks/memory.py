@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
 
 import psutil
 import sympy as sp
@@ -17,7 +18,7 @@ FUNCTIONS = 2_000
 WARM = 100
 
 
-def run(quick: bool = False) -> list[Table]:
+def run(quick: bool = False) -> Iterator[Table]:
     """The table of memory left; a quick run extrapolates from a tenth of the functions."""
     count = FUNCTIONS // 10 if quick else FUNCTIONS
     table = Table("Memory", ["what", "functions", "seconds", "MB left", "MB left for 2,000"])
@@ -33,7 +34,7 @@ def run(quick: bool = False) -> list[Table]:
         table.verdict("memory left", scaled, BAR, f"{scaled:.1f}"),
     ])
     table.notes.append(f"After {WARM} functions to warm up; SymPy's own cache is cleared; the bar is 100 MB.")
-    return [table]
+    yield table
 
 
 def _compile_and_drop(first: int, count: int) -> None:

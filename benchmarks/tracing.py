@@ -1,8 +1,8 @@
-"""The way to the first value: lowering or printing, tracing, and the first call; small expressions and a large system."""
+"""The way to the first value: lowering or printing, tracing, the first call; small expressions and a large system."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,8 @@ from sym2tf.trees import leaves
 LINKS = 12
 
 
-def run(quick: bool = False) -> list[Table]:
-    """The tables of first calls and of the pendulum."""
-    return [_small(quick), _pendulum(quick)]
-
-
-def _small(quick: bool) -> Table:
+def run(quick: bool = False) -> Iterator[Table]:
+    """The table of first calls."""
     table = Table(
         "First call: from the expression to the first value",
         ["expression", "what", "sym2tf", "lambdify", "sym2tf / lambdify"],
@@ -40,8 +36,8 @@ def _small(quick: bool) -> Table:
             table.rows.append(
                 [case.name, what, *(duration(timings.median(n)) for n in ways), ratio_text(timings, *ways)]
             )
-    table.notes.append("SymPy's cache is cleared before each run; for the gradient lambdify follows `sympy.diff`. No bar.")
-    return table
+    table.notes.append("SymPy's cache is cleared before each run. For the gradient, lambdify follows `sympy.diff`.")
+    yield table
 
 
 def _values(case: Case) -> dict[str, Callable[[], Any]]:
@@ -82,7 +78,8 @@ def pendulum() -> tuple[list[Any], list[Any]]:
     return symbols, outputs
 
 
-def _pendulum(quick: bool) -> Table:
+def run_pendulum(quick: bool = False) -> Iterator[Table]:
+    """The table of the pendulum."""
     symbols, outputs = pendulum()
     table = Table(
         f"The {LINKS}-link pendulum on a cart: {len(outputs)} outputs, {sum(map(sp.count_ops, outputs)):,} operations",
@@ -113,11 +110,12 @@ def _pendulum(quick: bool) -> Table:
         progress(f"pendulum: {what}")
         timings = take_turns({name: lambda f=f, w=where: f(*w) for name, f in made.items()}, rounds=rounds)
         table.rows.append(_judged(table, what, timings, bar))
-    return table
+    yield table
 
 
 def _judged(table: Table, what: str, timings: Any, bar: float | None) -> list[str]:
     text = ratio_text(timings, "sym2tf", "lambdify")
     if bar is not None:
         text = table.verdict(f"pendulum, {what}", timings.ratio("sym2tf", "lambdify"), bar, text)
-    return [what, *(duration(timings.median(n)) for n in ("sym2tf", "lambdify")), text, "" if bar is None else f"{bar:g}"]
+    medians = (duration(timings.median(n)) for n in ("sym2tf", "lambdify"))
+    return [what, *medians, text, "" if bar is None else f"{bar:g}"]
