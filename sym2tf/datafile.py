@@ -95,10 +95,7 @@ def read_data_file(path: str | os.PathLike[str]) -> DataFile:
         raise DataError(f"{where}: not UTF-8 text (byte {error.start}); is it a text file?") from error
     if "\0" in text:
         raise DataError(f"{where}: holds zero bytes; is it a text file?")
-    readings = [reading for d in DELIMITERS if len((reading := _cells(where, text, d))[0][1]) > 1]
-    if not readings:
-        readings = [_cells(where, text, ",")]
-    rows = next((r for r in readings if len({len(cells) for _, cells in r}) == 1), readings[0])
+    rows = _best_reading(where, text)
     width = len(rows[0][1])
     for line, cells in rows:
         if len(cells) != width:
@@ -109,6 +106,21 @@ def read_data_file(path: str | os.PathLike[str]) -> DataFile:
     if not body:
         raise DataError(f"{where}: a header and no rows")
     return DataFile(where, header, [cells for _, cells in body], [line for line, _ in body])
+
+
+def _best_reading(where: str, text: str) -> list[tuple[int, list[str]]]:
+    """The lines cut at the first separator that gives all the same number of cells, else at the first that cuts."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    found = None
+    for delimiter in DELIMITERS:
+        if delimiter not in first and (delimiter != " " or len(first.split()) < 2):
+            continue
+        rows = _cells(where, text, delimiter)
+        width = len(rows[0][1])
+        if width > 1 and all(len(cells) == width for _, cells in rows):
+            return rows
+        found = rows if found is None and width > 1 else found
+    return found or _cells(where, text, ",")
 
 
 def _cells(where: str, text: str, delimiter: str) -> list[tuple[int, list[str]]]:

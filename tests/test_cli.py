@@ -393,6 +393,8 @@ def test_a_fit_that_does_not_converge_has_status_1(run, points, monkeypatch) -> 
         ("x, y, note\n0, 1, a b\n\n1, 3,\n", "blanks behind commas, an empty line"),
         ("note;x;y\na, b;0;1\nc, d, e;1;3\n", "commas inside semicolons"),
         ('note,x,y\n"a, b",0,1\n"c\nd",1,3\n', "quoted commas and line ends"),
+        ("\tx\ty\n0\t0\t1\n1\t1\t3\n", "an index column without a name"),
+        ("x y,y,x\n9,1,0\n9,3,1\n", "blanks in a header"),
         ("\ufeffx,y\n0,1\n1,3\n", "byte order mark"),
     ],
 )
