@@ -21,7 +21,7 @@ from sym2tf.frontend.lower import lower
 from sym2tf.ir.binding import Binding
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
-from sym2tf.passes.pipeline import Level, Report, optimize
+from sym2tf.passes.pipeline import Level, Report, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
 
@@ -79,6 +79,8 @@ class CompiledFunction:
         jit: whether XLA compiles it.
         expr: what was compiled; None for derivatives.
     """
+
+    autograph_info__ = None  # tells TensorFlow's AutoGraph that there is nothing to convert, as `do_not_convert` would
 
     def __init__(
         self,
@@ -203,8 +205,9 @@ class CompiledFunction:
         inputs = [v for v in self.lowered.inputs if self.lowered[v].type.kind >= Kind.REAL]
 
         def pullback() -> Program:
-            graph = Graph(self.lowered.nx, self.lowered.inputs, real, self.lowered.info)
-            pulled = derivatives.vjp(graph, inputs)
+            outputs = {name: self._smooth.outputs[name] for name in real}
+            graph = Graph(self._smooth.nx, self._smooth.inputs, outputs, self._smooth.info)
+            pulled = derivatives.vjp(graph, [self._at(v) for v in inputs])
             return self._derived(pulled, tuple(pulled.outputs), "vjp")._program
 
         return Program(
@@ -293,11 +296,20 @@ class CompiledFunction:
     ) -> CompiledFunction:
         """The function of a derivative; `outputs` makes the nest of its outputs from that of `wrt`."""
         found, nest = self._resolve(wrt)
-        graph, shifts = with_shifts(self.lowered, [e for e in found if e[1]])
+        graph, shifts = with_shifts(self._smooth, [(self._at(v), e) for v, e in found if e])
         new = iter(shifts)
-        inputs = [next(new) if subscripts else graph.inputs[self.lowered.inputs.index(v)] for v, subscripts in found]
+        inputs = [next(new) if e else graph.inputs[self.lowered.inputs.index(v)] for v, e in found]
         names = {_input_name(graph[v]) for v in shifts}
         return self._derived(without_shifts(differentiate(graph, inputs), names), outputs(nest), kind)
+
+    @cached_property
+    def _smooth(self) -> Graph:
+        """What is differentiated: the lowered graph after the rules alone."""
+        return stabilize(self.lowered, level=self.level)
+
+    def _at(self, v: int) -> int:
+        """Where an input of the lowered graph stands in the one that is differentiated."""
+        return self._smooth.inputs[self.lowered.inputs.index(v)]
 
     def _derived(self, graph: Graph, outputs: Any, kind: str) -> CompiledFunction:
         known = set(self._leaf_names)

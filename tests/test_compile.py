@@ -374,3 +374,25 @@ def test_symbols_that_print_alike_are_different_arguments():
     other = sp.Symbol("x", real=True)
     f = sym2tf.compile(x - 10 * other, args=(x, other))
     assert value(f(1.0, 2.0)) == -19
+
+
+class TestStability:
+    """Derivatives start from the stable form, so they do not overflow where the function does not."""
+
+    far = np.array([-1000.0, -30.0, 0.0, 30.0, 1000.0])
+
+    @pytest.mark.parametrize(
+        "expr", [sp.log(1 + sp.exp(x)), 1 / (1 + sp.exp(-x)), sp.log(sp.exp(x) + sp.exp(-2 * x)), sp.tanh(x)], ids=str
+    )
+    def test_value_and_two_derivatives_are_finite_and_right_far_out(self, expr):
+        f = sym2tf.compile(expr)
+        for k, function in enumerate([f, f.gradient(x), f.gradient(x).gradient(x)]):
+            exact = [float(expr.diff(x, k).evalf(50, subs={x: int(v)})) for v in self.far]
+            np.testing.assert_allclose(function(self.far), exact, rtol=1e-13, atol=1e-300)
+
+    def test_logsumexp_over_data(self):
+        f = sym2tf.compile(sp.log(sp.Sum(sp.exp(X[i]), (i, 0, n - 1))))
+        data = np.array([1000.0, 1001.0, -1000.0])
+        np.testing.assert_allclose(f.gradient(X)(data), [0.2689414213699951, 0.7310585786300049, 0], rtol=1e-13)
+        hessian = value(f.hessian(X)(data))
+        np.testing.assert_allclose(hessian[:2, :2], 0.19661193324148185 * np.array([[1, -1], [-1, 1]]), rtol=1e-12)

@@ -1,7 +1,7 @@
 """Derivatives by one element of an input: `w[0]` of an indexed base `w`.
 
-The element gets a new scalar input, a shift that is added to it; the derivative by the shift at zero is the derivative by
-the element, to any order and in any mode, and no rule needs to know about elements.
+The element gets a new scalar input, a shift that is added to it; the derivative by the shift at zero is the derivative
+by the element, to any order and in any mode, and no rule needs to know about elements.
 """
 
 from __future__ import annotations

@@ -270,6 +270,7 @@ RULES: dict[Op, Rule] = {
     el.atanh: _integrated(el.atanh, lambda a, t: a.power(_square_plus(a, t, -1, 1), Fraction(-1))),
     el.log1p: _integrated(el.log1p, lambda a, t: a.power(a.add(a.number(1), t), Fraction(-1))),
     el.softplus: _integrated(el.softplus, lambda a, t: a.quadratic(el.sigmoid, t, 0, 1, -1)),
+    el.logaddexp: lambda a, x, y: a.log(a.add(a.exp(x), a.exp(y))),
     el.xlogy: lambda a, x, y: a.mul(x, a.log(y)),
     special.erf: _integrated(special.erf, lambda a, t: _gauss(a, t, 2)),
     special.erfc: _integrated(special.erfc, lambda a, t: _gauss(a, t, -2)),

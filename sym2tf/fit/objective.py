@@ -18,7 +18,7 @@ from sym2tf.fit.classify import extract
 from sym2tf.fit.residuals import inputs_of
 from sym2tf.fit.statement import Problem
 from sym2tf.ir.graph import Graph
-from sym2tf.passes.pipeline import optimize
+from sym2tf.passes.pipeline import optimize, stabilize
 
 Array = np.ndarray[Any, Any]
 
@@ -42,7 +42,7 @@ class Objective:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.evaluations = 0
-        self.graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
+        self.graph = stabilize(extract(problem.graph, {"out": problem.graph.outputs["out"]}))
         nodes = {self.graph[v].attributes["name"]: v for v in self.graph.inputs}
         self._free = [u.name for u in problem.free]
         self._wrt = [nodes[name] for name in self._free]

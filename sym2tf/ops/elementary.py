@@ -71,6 +71,15 @@ softplus = _one("softplus", None, TFOp("Softplus", "tf.math.softplus"), lambda g
                 numpy=lambda x: np.logaddexp(0, x), mp=lambda x: mpmath.log1p(mpmath.exp(x)),
                 sample=(-30.0, 30.0))
 
+# One row and not its formula, because max and abs have corners where the function and its derivatives are smooth
+logaddexp = Op(
+    name="logaddexp", arity=2, commutative=True, numpy=np.logaddexp,
+    mpmath=lambda x, y: _mp_logaddexp(x, y),
+    tf=TFOp("", "", form=lambda e, x, y: e.call("logaddexp", x, y)),
+    vjp=lambda g, z, x, y: (g * sigmoid(x - y), g * sigmoid(y - x)), sample=((-30.0, 30.0), (-30.0, 30.0)),
+    doc="log(exp(x) + exp(y)) without overflow.",
+)
+
 # x*log(x) and its derivatives have a limit on one side of 0 at most: the seam belongs to the user's Piecewise
 xlogy = Op(
     name="xlogy", arity=2, numpy=lambda x, y: scipy_special.xlogy(x, y),
@@ -79,6 +88,13 @@ xlogy = Op(
     vjp=lambda g, z, x, y: (when(not_equal(x, 0), g * log(y)), when(not_equal(x, 0), g * x / y)),
     sample=((0.05, 3.0), (0.05, 3.0)),
 )
+
+def _mp_logaddexp(x: Any, y: Any) -> Any:
+    high, low = (x, y) if x >= y else (y, x)
+    if mpmath.isnan(x) or mpmath.isnan(y) or mpmath.isinf(high) or mpmath.isinf(low):
+        return mpmath.nan if mpmath.isnan(x) or mpmath.isnan(y) else high
+    return high + mpmath.log1p(mpmath.exp(low - high))
+
 
 def _mp_atan2(y: Any, x: Any) -> Any:
     if mpmath.isnan(y) or mpmath.isnan(x):
@@ -90,5 +106,5 @@ def _mp_atan2(y: Any, x: Any) -> Any:
 
 ROWS = (
     exp, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, atan2,
-    log1p, expm1, sigmoid, softplus, xlogy,
+    log1p, expm1, sigmoid, softplus, logaddexp, xlogy,
 )

@@ -125,6 +125,15 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
     return graph, Report(tuple(records))
 
 
+def stabilize(graph: Graph, *, level: Level = "stable") -> Graph:
+    """The graph to differentiate: rewritten, so that derivatives start from `logsumexp` and not from what overflows.
+
+    Only the rules run. They keep smooth functions smooth; reductions, sharing and machine operations come after
+    differentiation. At level `"exact"` the graph itself.
+    """
+    return graph if level == "exact" else rewrite(graph, RULES[level])[0]
+
+
 def prune(graph: Graph, level: str = "stable") -> tuple[Graph, Counter[str]]:
     """`graph` without the nodes that no output needs; inputs stay, since callers pass them."""
     needed = set(graph.inputs) | set(graph.outputs.values())

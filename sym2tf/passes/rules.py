@@ -28,6 +28,7 @@ from sym2tf.ops.elementary import (
     exp,
     expm1,
     log1p,
+    logaddexp,
     sigmoid,
     sin,
     sinh,
@@ -146,7 +147,7 @@ def _log_of_exponentials(a: Value, b: Value) -> Value | None:
             exponents.append(Value(builder, builder.number(Fraction(0), b.type)))
         else:
             return None
-    return reduce(lambda x, y: max_(x, y) + softplus(-abs_(x - y)), exponents)
+    return reduce(logaddexp, exponents)
 
 
 def _broadcast_twice(a: Value, shape: tuple[Size, ...], inner: tuple[Size, ...]) -> Any:

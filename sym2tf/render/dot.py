@@ -171,7 +171,8 @@ def draw(
     for v in shown:
         sheet.statements += [f"  {names[u]} -> {names[v]}{rest};" for u, rest in edges[v]]
     for k, (output, v) in enumerate(wanted.items()):
-        lines = [Line(graph.info.get("labels", {}).get(output, output), OPERATION), Line(type_text(graph[v].type, dtype), TYPE)]
+        label = graph.info.get("labels", {}).get(output, output)
+        lines = [Line(label, OPERATION), Line(type_text(graph[v].type, dtype), TYPE)]
         sheet.node(f"o{k}", "output", lines)
         sheet.statements.append(f"  {names[v]} -> o{k};")
     stages = {graph[v].stage for v in shown if graph[v].op.name != "input" and v not in inlined}

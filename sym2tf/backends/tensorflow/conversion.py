@@ -36,19 +36,27 @@ class Converter:
             value = tf.convert_to_tensor(value)
         if tf.is_tensor(value):
             return self._tensor(value)
+        if isinstance(value, list | tuple) and any(map(_holds_tensors, value)):
+            return self._tensor(_stacked(value))  # not through NumPy, so that a tape sees the parts
         return self._array(value)
 
     def _tensor(self, value: Any) -> Any:
+        if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
+            raise ArgumentError(f"{self.name} must be dense, got a {type(value).__name__}: convert it to a tensor")
         value = tf.convert_to_tensor(value)
         if value.dtype == self.dtype:
             return value
         self._refuse(value.dtype.is_complex, value.dtype.is_bool, value.dtype.name)
+        if not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
+            raise ArgumentError(f"{self.name} must be numbers, got a tensor of {value.dtype.name}")
+        if value.dtype.is_integer and hasattr(value, "numpy"):
+            return self._array(value.numpy())  # compares with what the dtype can hold
         return tf.cast(value, self.dtype)
 
     def _array(self, value: Any) -> Any:
         if isinstance(value, np.ma.MaskedArray) and value.mask is not np.ma.nomask and np.any(value.mask):
             raise ArgumentError(f"{self.name} has masked elements: fill or drop them")
-        array = np.asarray(value)
+        array = self._plain(value)
         if array.dtype == object and array.size:
             array = self._objects(array)
         if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
@@ -58,13 +66,23 @@ class Converter:
             largest = max(abs(int(array.min())), abs(int(array.max())))
             if largest > float(self.dtype.max):
                 raise DtypeError(f"{self.name} has the integer {largest}, which {self.dtype.name} cannot hold")
-        return tf.convert_to_tensor(array.astype(self.numpy, copy=False))
+        with np.errstate(over="ignore"):  # a float beyond the range is infinity, as in any IEEE conversion
+            return tf.convert_to_tensor(array.astype(self.numpy, copy=False))
+
+    def _plain(self, value: Any) -> Any:
+        try:
+            return np.asarray(value)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"{self.name} must be numbers in a regular array, got {type(value).__name__}") from None
 
     def _objects(self, array: Any) -> Any:
         """Python integers beyond 64 bits, Fractions, SymPy numbers."""
         try:
             if any(item is None or isinstance(item, str) for item in array.flat):
                 raise TypeError
+            limit = float(self.dtype.max) if self.kind is Kind.REAL else float("inf")
+            if any(isinstance(item, int) and abs(item) > limit for item in array.flat):
+                raise OverflowError
             return array.astype(np.float64)
         except OverflowError:
             raise DtypeError(f"{self.name} has a number that {self.dtype.name} cannot hold") from None
@@ -76,3 +94,17 @@ class Converter:
             raise DtypeError(f"{self.name} is real, got {dtype}")
         if self.kind is Kind.BOOLEAN and not is_bool:
             raise DtypeError(f"{self.name} is a condition, got {dtype}")
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_tensors, value))
+    return bool(tf.is_tensor(value)) or isinstance(value, tf.Variable)
+
+
+def _stacked(value: Any) -> Any:
+    """A nest of tensors and numbers as one tensor; a TypeError or ValueError says that it is not regular."""
+    parts = [_stacked(v) if isinstance(v, list | tuple) else tf.convert_to_tensor(v) for v in value]
+    floating = [p.dtype for p in parts if p.dtype.is_floating]
+    dtype = max(floating, key=lambda d: d.size) if floating else parts[0].dtype
+    return tf.stack([p if p.dtype == dtype else tf.cast(p, dtype) for p in parts])

@@ -38,6 +38,12 @@ def prod_others(x: Any) -> Any:
     return before * after
 
 
+def logaddexp(x: Any, y: Any) -> Any:
+    """log(exp(x) + exp(y)) without overflow."""
+    difference = tf.where(tf.equal(x, y), tf.zeros_like(x), x - y)  # inf - inf would be NaN
+    return tf.maximum(x, y) + tf.math.softplus(-tf.abs(difference))
+
+
 def batch_shape(*operands: Any) -> Any:
     """The common batch shape of pairs `(tensor, number of core axes)`; None where nothing has batch axes."""
     shape = None

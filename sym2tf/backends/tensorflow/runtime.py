@@ -14,9 +14,9 @@ from typing import Any
 from sym2tf.backends.sizes import batch_shape, core_shape, input_types
 from sym2tf.backends.tensorflow.conversion import Converter
 from sym2tf.backends.tensorflow.source import Source, generate_source
-from sym2tf.errors import ForkedProcessError, JitError, ShapeError
-from sym2tf.ir.binding import Binding
-from sym2tf.ir.dims import evaluate_size
+from sym2tf.errors import ForkedProcessError, JitError, ShapeError, SizeError
+from sym2tf.ir.binding import Axis, Binding
+from sym2tf.ir.dims import evaluate_size, size_names
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.lazy import lazy
@@ -183,8 +183,47 @@ class Program:
             if given:
                 tensors = [self._prefix(t, type_, sizes) for t, type_ in zip(tensors, self.types.values(), strict=True)]
             return tensors, [tf.constant(sizes[s], tf.int64) for s in self.source.sizes]
-        # inside the caller's graph lengths may be unknown; what is known is compared, the rest TensorFlow checks
-        return tensors, [tf.convert_to_tensor(given[s], tf.int64) for s in self.source.sizes]
+        return self._fit_dynamic(tensors, given)
+
+    def _fit_dynamic(self, tensors: list[Any], given: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
+        """The same inside the caller's graph where lengths are not known yet: TensorFlow compares them when it runs.
+
+        Without the comparison a length of 1 would broadcast, and a prefix would be the whole.
+        """
+        lengths = {
+            (name, k - type_.rank): tensor.shape[k - type_.rank]
+            if tensor.shape[k - type_.rank] is not None else tf.shape(tensor, out_type=tf.int64)[k - type_.rank]
+            for (name, type_), tensor in zip(self.types.items(), tensors, strict=True)
+            for k in range(type_.rank)
+        }
+        sizes: dict[str, Any] = dict(given)
+        for name, (axis, slope, offset) in self.binding.sources.items():
+            if name not in sizes:
+                sizes[name] = (lengths[axis.input, axis.axis] - offset) // slope
+        missing = [s for s in self.binding.required if s not in sizes]
+        if missing:
+            raise SizeError(f"no data determine {', '.join(missing)}: pass {missing[0]}=... by keyword")
+        checks = [c for axis in self.binding.axes if (c := self._compared(axis, lengths, sizes, given)) is not None]
+        with tf.control_dependencies(checks):
+            fitted = [
+                tensor[(..., *(slice(0, evaluate_size(d, sizes)) for d in type_.shape))]
+                if any(size_names(d) & set(given) for d in type_.shape) else tf.identity(tensor) if checks else tensor
+                for tensor, type_ in zip(tensors, self.types.values(), strict=True)
+            ]
+        return fitted, [tf.convert_to_tensor(sizes[s], tf.int64) for s in self.source.sizes]
+
+    def _compared(self, axis: Axis, lengths: Mapping[Any, Any], sizes: Mapping[str, Any], given: Any) -> Any:
+        """An assertion that the data have the length due on `axis`; None where that is certain."""
+        source = [s for s, (own, slope, _) in self.binding.sources.items() if own == axis and slope == 1]
+        if source and source[0] not in given and axis.exact:
+            return None
+        prefix = not axis.exact or bool(size_names(axis.length) & set(given))
+        compare = tf.debugging.assert_greater_equal if prefix else tf.debugging.assert_equal
+        length, due = (tf.convert_to_tensor(d, tf.int64) for d in (
+            lengths[axis.input, axis.axis], evaluate_size(axis.length, sizes)
+        ))
+        message = f"{axis.input} has the wrong length on core axis {axis.axis}: {axis.length} elements are needed"
+        return compare(length, due, message=message)
 
     def _prefix(self, tensor: Any, type_: Any, sizes: Mapping[str, int]) -> Any:
         due = [evaluate_size(d, sizes) for d in type_.shape]
@@ -227,7 +266,7 @@ def _with_gradient(program: Program, extra: Sequence[Any]) -> Callable[..., Any]
         def pull_back(*cotangents: Any) -> list[Any]:
             # without identity the second order of a gradient inside a tf.function leaves the function's scope
             inner = [tf.identity(p) for p in primals]
-            seeds = [tf.convert_to_tensor(cotangents[k]) for k in real]
+            seeds = [_of_rank(cotangents[k], answers[k].shape) for k in real]
             found = iter(program.pullback.differentiable(*inner, *seeds, *extra))
             return [
                 sum_to_shape(next(found), p) if kind >= Kind.REAL else None
@@ -237,6 +276,12 @@ def _with_gradient(program: Program, extra: Sequence[Any]) -> Callable[..., Any]
         return answers, pull_back
 
     return call
+
+
+def _of_rank(cotangent: Any, shape: Any) -> Any:
+    """The cotangent as a tensor of known rank: `tape.jacobian` hands out some whose shape TensorFlow has lost."""
+    tensor = tf.convert_to_tensor(cotangent)
+    return tf.ensure_shape(tensor, shape) if tensor.shape.rank is None else tensor
 
 
 def sum_to_shape(cotangent: Any, primal: Any) -> Any:
