@@ -85,6 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Sym2TFError as error:
             print(f"sym2tf: error: {error}", file=sys.stderr)
             return FAILED
+        except ModuleNotFoundError as error:
+            if (error.name or "sym2tf").startswith("sym2tf"):
+                raise
+            print(f"sym2tf: error: this needs {error.name}, which is not installed; see sym2tf doctor", file=sys.stderr)
+            return FAILED
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             discard_output()
             return BROKEN_PIPE

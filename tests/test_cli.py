@@ -134,6 +134,16 @@ def test_a_bug_shows_its_traceback(monkeypatch) -> None:
         main(["source", "x"])
 
 
+def test_a_package_that_is_not_installed_is_no_bug(run, monkeypatch) -> None:
+    def missing(self: CompiledFunction, **_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(CompiledFunction, "check", missing)
+    status, out, err = run("check", "x")
+    assert (status, out) == (2, "")
+    assert err == "sym2tf: error: this needs tensorflow, which is not installed; see sym2tf doctor\n"
+
+
 def test_an_interrupt_ends_quietly(run, monkeypatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from sym2tf.errors import GraphError, ShapeError
 from sym2tf.ir.dims import Dim, size_names
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import TensorType
+from sym2tf.lazy import lazy
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = lazy("networkx")  # a tenth of a second to import, which `sym2tf --help` need not pay
 
 
 @dataclass(frozen=True, slots=True)
