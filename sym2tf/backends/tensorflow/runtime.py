@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import linecache
 import os
@@ -164,9 +165,11 @@ class Program:
         with self._lock:
             if key not in self._traced:
                 specs = [tf.TensorSpec([None] * len(t.shape), t.dtype) for t in tensors]
-                specs += [tf.TensorSpec([], tf.int64) for _ in self._size_names]
-                function = tf.function(self.flat, autograph=False, jit_compile=True if self.jit else None)
-                self._traced[key] = function.get_concrete_function(*specs)
+                # a parameter named otherwise than in the source would make Grappler order some products otherwise
+                flat = functools.wraps(self._python)(lambda *xs, **sizes: self.flat(*xs, *sizes.values()))
+                function = tf.function(flat, autograph=False, jit_compile=True if self.jit else None)
+                sized = {s: tf.TensorSpec([], tf.int64, name=s) for s in self._size_names}
+                self._traced[key] = function.get_concrete_function(*specs, **sized)
                 self.traces += 1
             return self._traced[key]
 
