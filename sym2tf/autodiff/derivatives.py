@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from sym2tf.autodiff.forward import tangents
 from sym2tf.autodiff.removable import resolve_removable
 from sym2tf.autodiff.reverse import cotangents
+from sym2tf.collection import collection_paused
 from sym2tf.errors import DifferentiationError
 from sym2tf.ir.dims import Size
 from sym2tf.ir.graph import Builder, Graph
@@ -24,6 +25,7 @@ from sym2tf.ops.values import Value, apply, constant, with_rank, with_shape
 Wrt = Sequence[int]  # input nodes of the graph
 
 
+@collection_paused()
 def gradient(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     """The gradient of each (scalar) output with respect to each of `wrt`, in the shape of the input.
 
@@ -50,6 +52,7 @@ def gradient(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     return work.finish(answers, values=values, labels=work.labels(wrt))
 
 
+@collection_paused()
 def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     """The derivative of every element of each output by every element of each of `wrt`.
 
@@ -66,6 +69,7 @@ def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     return work.finish(answers, values=values, labels=work.labels(wrt))
 
 
+@collection_paused()
 def hessian(graph: Graph, wrt: Wrt) -> Graph:
     """The second derivatives of each (scalar) output by each pair out of `wrt`; core shape of one, then of the other.
 
@@ -76,6 +80,7 @@ def hessian(graph: Graph, wrt: Wrt) -> Graph:
     return jacobian(first, [first.inputs[graph.inputs.index(v)] for v in wrt])
 
 
+@collection_paused()
 def jvp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     """Each output's derivative along tangents, which are new inputs after the old ones, one for each of `wrt`."""
     work = _Work(graph)
@@ -84,6 +89,7 @@ def jvp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     return work.finish(dict(zip(work.targets, answers, strict=True)), values=values)
 
 
+@collection_paused()
 def vjp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     """The cotangent of each of `wrt` from those of the outputs, which are new inputs after the old ones."""
     work = _Work(graph)
@@ -94,6 +100,7 @@ def vjp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     return work.finish({name_of("", k): a for k, a in enumerate(answers)}, values=values)
 
 
+@collection_paused()
 def hvp(graph: Graph, wrt: Wrt) -> Graph:
     """The Hessian of each (scalar) output times a vector, which is new inputs after the old ones.
 

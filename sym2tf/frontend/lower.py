@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError, UnsupportedExpressionError
 from sym2tf.frontend import indexed, scalars
 from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
@@ -31,6 +32,7 @@ _LATER = {
 }
 
 
+@collection_paused()
 def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
     """The graph of a SymPy expression or a nest of them.
 

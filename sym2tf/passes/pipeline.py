@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.passes.machine import choose_machine_operations
@@ -88,6 +89,7 @@ class Report:
         return [*rows, _row(total)]
 
 
+@collection_paused()
 def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
     """The graph made small and quick, and the report of how.
 

@@ -19,6 +19,7 @@ from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of
 from sym2tf.backends.tensorflow import prelude
 from sym2tf.backends.tensorflow.direct import emit
 from sym2tf.backends.tensorflow.identifiers import Names
+from sym2tf.collection import collection_paused
 from sym2tf.frontend.describe import describe, is_small
 from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import Dim, Size, size_names
@@ -53,6 +54,7 @@ class Source:
         return self.text
 
 
+@collection_paused()
 def generate_source(graph: Graph, *, dtype: str = "float64", name: str = "f", title: str = "") -> Source:
     """The source of a function that evaluates `graph`.
 
