@@ -50,8 +50,8 @@ def broadcast_shapes(shapes: Iterable[tuple[Size, ...]]) -> tuple[Size, ...]:
         ShapeError: ranks differ (core broadcasts are explicit in the graph), or two axes disagree.
     """
     listed = list(shapes)
+    if listed.count(listed[0]) == len(listed):
+        return listed[0]
     if any(len(shape) != len(listed[0]) for shape in listed[1:]):
         raise ShapeError(f"core ranks differ: {', '.join(str(tuple(map(str, s))) for s in listed)}")
-    if all(shape == listed[0] for shape in listed[1:]):
-        return listed[0]
     return tuple(broadcast_sizes(axis) for axis in zip(*listed, strict=True))

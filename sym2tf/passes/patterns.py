@@ -119,6 +119,22 @@ class Rule:
             raise ValueError(f"rule {self.name!r}: the left side does not bind {', '.join(sorted(unknown))}")
 
     @cached_property
+    def required(self) -> frozenset[Op]:
+        """The operations that must stand directly below the root of the left side."""
+        return frozenset(part.op for part in self.left.operands if isinstance(part, Term))
+
+    @cached_property
+    def plan(self) -> tuple[Pattern, tuple[Pattern, ...], tuple[bool, ...]]:
+        """How to search the operands of an n-ary node: the part to begin with, the others, and which must be private.
+
+        It begins with the most telling term; the last column has one entry for each part, in that order.
+        """
+        parts = self.left.ordered
+        at = next((k for k, p in enumerate(parts) if isinstance(p, Term)), len(parts) - 1)
+        anchor, others = parts[at], parts[:at] + parts[at + 1 :]
+        return anchor, others, tuple(isinstance(p, Term) and self.single_use for p in (anchor, *others))
+
+    @cached_property
     def right_names(self) -> tuple[str, ...]:
         """The wildcards that a function on the right asks for."""
         return _parameters(self.right) if callable(self.right) else ()
@@ -138,6 +154,10 @@ class Growing(Protocol):
 
     def instantiate(self, pattern: Pattern, bindings: Bindings) -> int | None:
         """The node that a pattern with all wildcards bound stands for; None where the types do not allow it."""
+        ...
+
+    def some_of(self, op: Op, operands: tuple[int, ...]) -> int:
+        """The node of `op` on some of the operands of a node that there is."""
         ...
 
 
@@ -194,12 +214,7 @@ def _match_parts(
         if len(operands) == 1:
             yield from _match_all(graph, ((part, operands[0]),), bindings)
         elif isinstance(part, Wild):
-            left = graph.instantiate(
-                Term(op, tuple(Wild(str(k)) for k in range(len(operands)))),
-                {str(k): u for k, u in enumerate(operands)},
-            )
-            if left is not None:
-                yield from _match_all(graph, ((part, left),), bindings)
+            yield from _match_all(graph, ((part, graph.some_of(op, operands)),), bindings)
         return
     tried = 0
     for k in range(len(operands) - 1, -1, -1):  # the newest first: of nested conditions, the innermost

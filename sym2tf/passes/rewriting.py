@@ -203,6 +203,10 @@ class Rewriter(Builder):
         finally:
             self._muted -= 1
 
+    def some_of(self, op: Op, operands: tuple[int, ...]) -> int:
+        """The node of `op` on some of the operands of a node that there is: nothing is left to simplify in it."""
+        return self._plain(op, tuple(sorted(operands)) if op.commutative else operands, {})
+
     def _plain(self, op: Op, operands: tuple[int, ...], attributes: Mapping[str, Any]) -> int:
         v = super().add(op, operands, attributes)
         if v == len(self.constants):
@@ -322,7 +326,7 @@ class Rewriter(Builder):
     ) -> tuple[int, ...] | None:
         """The operands after rules on some of them at a time, or None if no rule applies; linear in their number."""
         ops = {self.nodes[u].op for u in operands}
-        rules = [r for r in rules if len(r.left.operands) <= len(operands) and _required(r) <= ops]
+        rules = [r for r in rules if len(r.left.operands) <= len(operands) and r.required <= ops]
         if not rules:
             return None
         pool = _Pool(self, operands)
@@ -342,13 +346,9 @@ class Rewriter(Builder):
 
     def _reduce_at(self, pool: _Pool, v: int, due: TensorType, rules: Sequence[Rule]) -> int | None:
         for rule in rules:
-            parts = rule.left.ordered
-            at = next((k for k, p in enumerate(parts) if isinstance(p, Term)), len(parts) - 1)
-            anchor = parts[at]
+            anchor, others, costly = rule.plan
             if isinstance(anchor, Term) and anchor.op is not self.nodes[v].op:
                 continue
-            others = parts[:at] + parts[at + 1 :]
-            costly = [isinstance(p, Term) and rule.single_use for p in (anchor, *others)]
             if costly[0] and not self.private[v]:
                 continue
             for bound in match(self, anchor, v, {}):
@@ -439,10 +439,6 @@ def _by_root(rules: Sequence[Rule]) -> dict[Op, list[Rule]]:
     for rule in rules:
         table.setdefault(rule.left.op, []).append(rule)
     return table
-
-
-def _required(rule: Rule) -> set[Op]:
-    return {part.op for part in rule.left.operands if isinstance(part, Term)}
 
 
 def _absorbed(source: _Source, uses: Sequence[int]) -> bytearray:
