@@ -128,10 +128,10 @@ def source(options: argparse.Namespace) -> int:
 
 def gradient(options: argparse.Namespace) -> int:
     """`sym2tf gradient`: each derivative as mathematics, one to a line, before them the parts that they share."""
-    graph = lower(sym2tf.parse(_text(options.expression)))
-    inputs = [graph[v] for v in graph.inputs]
+    function = sym2tf.compile(sym2tf.parse(_text(options.expression)))
+    inputs = [function.lowered[v] for v in function.lowered.inputs]
     names = _names(options.wrt) or [n.attributes["name"] for n in inputs if n.type.kind >= Kind.REAL]
-    derived = sym2tf.differentiate(graph, names)
+    derived = function.gradient(tuple(map(_input, names))).lowered
     shared: list[tuple[Any, Any]] = []
     try:
         outputs = raise_to_sympy(derived)
@@ -189,7 +189,7 @@ def _function(options: argparse.Namespace) -> CompiledFunction:
     function = _compiled(options, text)
     if wrt is None:
         return function
-    names = _names(wrt)
+    names = [_input(name) for name in _names(wrt)]
     return function.gradient(names[0] if len(names) == 1 else names or None)
 
 
@@ -213,6 +213,11 @@ def _text(argument: str) -> str:
 def _names(text: str) -> list[str]:
     """The parts between commas that stand in no brackets."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def _input(name: str) -> Any:
+    """What `wrt=` takes: the name of an input, or an element such as `w[0]`."""
+    return sym2tf.parse(name) if "[" in name else name
 
 
 def _arguments(text: str, expression: sp.Basic) -> tuple[Any, ...]:

@@ -83,6 +83,12 @@ def test_help_lists_every_command_and_each_explains_itself(run, command: str) ->
     assert f"sym2tf {command} " in out.split("options:")[1] or command == "doctor"
 
 
+def test_both_spellings_of_help_are_known_everywhere(run) -> None:
+    for words in ((), ("source",), ("fit", "x")):
+        assert run(*words, "-h") == run(*words, "--help")
+        assert run(*words, "-h")[0] == 0
+
+
 def shell_words(line: str) -> list[str]:
     found = re.findall(r'"([^"]*)"|(\S+)', line)
     return [quoted or bare for quoted, bare in found]
@@ -199,12 +205,15 @@ def arguments_of(source: str) -> list[str]:
 def test_args_set_the_order_and_may_name_bases_and_what_is_not_used(run) -> None:
     assert arguments_of(run("source", "x*y", "--args", "y, x,z")[1]) == ["y", "x", "z"]
     assert arguments_of(run("source", COST, "--args", "y,w,x,b")[1]) == ["y", "w", "x", "b"]
+    assert arguments_of(run("source", "w[0,1]*x", "--args", "x,w[0,1]")[1])[0] == "x"
     status, _, err = run("source", "x*y", "--args", "y")
     assert status == 2
     assert "x" in err
 
 
 def test_gradient_is_by_everything_or_by_what_is_named(run) -> None:
+    f = sym2tf.compile(sym2tf.parse("w[0]*x"))
+    assert run("source", "w[0]*x", "--gradient", "w[0]")[1] == f.gradient(sp.IndexedBase("w")[0]).source
     f = sym2tf.compile(sym2tf.parse("x**2*y"))
     assert run("source", "x**2*y", "--gradient")[1] == f.gradient().source
     assert run("source", "x**2*y", "--gradient", "y")[1] == f.gradient("y").source
@@ -281,6 +290,7 @@ def test_render_draws_the_gradient(run) -> None:
 def test_gradient_prints_mathematics(run) -> None:
     assert run("gradient", "-sin(x)*y**2") == (0, "d/dx = -y**2*cos(x)\nd/dy = -2*y*sin(x)\n", "")
     assert run("gradient", "x**2*y", "--wrt", "y")[1] == "d/dy = x**2\n"
+    assert run("gradient", "w[0,1]**2*x", "--wrt", "w[0,1],x")[1] == "d/dw[0,1] = 2*x*w[0, 1]\nd/dx = w[0, 1]**2\n"
     out = run("gradient", COST, "--wrt", "w,b")[1]
     w, b = (sym2tf.parse(line.split(" = ")[1]) for line in out.splitlines())
     assert w == sym2tf.parse("-2*Sum((-b - w*x[i] + y[i])*x[i], (i, 0, n-1))/n")
@@ -375,13 +385,18 @@ def test_fit_writes_the_plot(run, points, tmp_path: Path) -> None:
         assert "cannot write" in err
 
 
-def test_json_has_no_numbers_that_json_lacks(run, points) -> None:
+def test_the_json_of_an_exact_fit_can_be_read(run, points) -> None:
     out = run("fit", "Eq(y, w*x+b)", "--data", points("x,y\n1,2\n2,5\n"), "--json")[1]
 
     def refuse(text: str) -> None:
         raise AssertionError(text)
 
     assert json.loads(out, parse_constant=refuse)["params"]["w"]["estimate"] == pytest.approx(3)
+
+
+def test_what_json_cannot_write_becomes_null() -> None:
+    facts = {"a": float("nan"), "b": [float("inf"), np.float64(1), None], "c": np.float64("nan"), "d": "nan"}
+    assert cli._finite(facts) == {"a": None, "b": [None, 1.0, None], "c": None, "d": "nan"}
 
 
 def test_a_fit_that_does_not_converge_has_status_1(run, points, monkeypatch) -> None:
