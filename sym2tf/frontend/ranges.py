@@ -28,7 +28,7 @@ def affine(expr: Any, context: Context, scope: Scope, depth: int = 0) -> tuple[M
         raise NotAffineError("it is too deep")
     if isinstance(expr, int | sp.Integer):
         return {}, int(expr)
-    if isinstance(expr, sp.Symbol):
+    if isinstance(expr, sp.Symbol | sp.Idx):
         index = scope.find(expr)
         return ({index: 1}, 0) if index is not None else ({}, context.size_of(expr))
     if isinstance(expr, sp.Add):
