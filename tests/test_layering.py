@@ -23,6 +23,7 @@ LAYERS = (
     {"frontend", "autodiff", "passes"},
     {"backends"},
     {"render"},
+    {"sampling"},
     {"check"},
     {"compiled"},
     {"fit"},
