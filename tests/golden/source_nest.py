@@ -18,7 +18,9 @@ def full_batch(x, core, shape):
     """`x` broadcast to the batch shape; it has `core` core axes."""
     if shape is None:
         return x
-    return tf.broadcast_to(x, tf.concat([shape, tf.shape(x)[x.shape.rank - core:]], 0))
+    if core:
+        shape = tf.concat([shape, tf.shape(x)[x.shape.rank - core:]], 0)
+    return tf.broadcast_to(x, shape)
 
 
 def f(x, y):

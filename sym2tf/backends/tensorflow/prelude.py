@@ -59,4 +59,6 @@ def full_batch(x: Any, core: int, shape: Any) -> Any:
     """`x` broadcast to the batch shape; it has `core` core axes."""
     if shape is None:
         return x
-    return tf.broadcast_to(x, tf.concat([shape, tf.shape(x)[x.shape.rank - core :]], 0))
+    if core:
+        shape = tf.concat([shape, tf.shape(x)[x.shape.rank - core :]], 0)
+    return tf.broadcast_to(x, shape)
