@@ -44,6 +44,7 @@ class Scope:
 
     parent: Scope | None = None
     indices: dict[Any, Index] = field(default_factory=dict)
+    shadows: bool = False  # an index hides one of the same symbol further out, so that nothing out there can be shared
 
     @property
     def depth(self) -> int:
@@ -94,6 +95,7 @@ class Context:
         self.root = Scope()
         self.scopes: dict[tuple[int, Scope], Scope] = {}
         self.reaches: list[tuple[Any, int, Size]] = []
+        self.extents: list[Size] = []
         self._names: set[str] = set()
         self._bound = 0
 
@@ -141,7 +143,7 @@ class Context:
         """The scope of the `Sum` or `Product` that `key` identifies; `ranges` are `(start, extent)` by index."""
         if key not in self.scopes:
             parent = key[1]
-            scope = Scope(parent)
+            scope = Scope(parent, shadows=any(parent.find(symbol) is not None for symbol in ranges))
             for symbol, (start, extent) in ranges.items():
                 self._bound += 1
                 scope.indices[symbol] = Index(symbol, start, extent, (1, self._bound), scope.depth)

@@ -34,6 +34,8 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
         except NotAffineError as reason:
             return context.unsupported(expr, None, f"the subscript {subscript}: {reason}")
         if not indices:
+            if isinstance(rest, int) and rest < 0:
+                return context.unsupported(expr, None, f"the subscript {subscript} is negative: indices are zero-based")
             value = _cut(value, axis, rest, 1)
             axes.append(None)
             continue

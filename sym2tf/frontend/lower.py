@@ -14,7 +14,7 @@ from sym2tf.frontend import indexed, scalars
 from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler, lookup
-from sym2tf.frontend.scan import is_leaf, scan
+from sym2tf.frontend.scan import binds_symbols, is_leaf, scan
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.ops.values import with_kind
@@ -45,7 +45,8 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
     Returns:
         A graph with one output per leaf, named by its path (`"out"` for a single expression). `info` holds:
         `"args"`, the nest of arguments with input names as leaves; `"outputs"`, the nest of output names; `"sizes"`,
-        size name -> SymPy symbol; `"reaches"`, how far subscripts reach on axes that may be longer.
+        size name -> SymPy symbol; `"reaches"`, how far subscripts reach on axes that may be longer; `"extents"`, the
+        numbers of terms of sums, which must not be negative.
 
     Raises:
         UnsupportedExpressionError: lists every sub-expression that cannot be lowered.
@@ -74,6 +75,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
         "outputs": output_nest,
         "sizes": {name: symbol for symbol, name in context.sizes.items()},
         "reaches": tuple((_input_name(context, base), axis, size) for base, axis, size in context.reaches),
+        "extents": tuple(dict.fromkeys(e for e in context.extents if not isinstance(e, int))),
     }
     inputs = [context.inputs[leaf].id for leaf in order if leaf not in context.sizes]
     return context.builder.build(inputs, {n: v.id for n, v in zip(names, values, strict=True)}, info)
@@ -171,7 +173,7 @@ def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope
 
 def _parts(expr: Any) -> list[Any]:
     """What to look at below an unsupported expression, so that one error lists everything."""
-    if isinstance(expr, sp.MatrixExpr):
+    if isinstance(expr, sp.MatrixExpr) or binds_symbols(expr):
         return []
     return [a for a in getattr(expr, "args", ()) if isinstance(a, sp.Expr | sp.logic.boolalg.Boolean)]
 
@@ -185,6 +187,8 @@ def _known(memo: Mapping[tuple[int, Scope], Any], expr: Any, scope: Scope) -> Lo
         if entry is not None:
             answer: Lowered = entry[1]
             return answer
+        if s.shadows:
+            break
     return None
 
 
@@ -198,7 +202,7 @@ def _found(memo: Mapping[tuple[int, Scope], Any], expr: Any, scope: Scope) -> Lo
 def _remember(memo: dict[Any, Any], expr: Any, scope: Scope, answer: Lowered) -> None:
     """Store an answer in the outermost scope where it is valid; keeping the expression keeps its id its own."""
     home = scope
-    while home.parent is not None and home.depth > answer.depth:
+    while home.parent is not None and home.depth > answer.depth and not home.shadows:
         home = home.parent
     memo[id(expr), home] = (expr, answer)
 

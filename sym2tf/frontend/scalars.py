@@ -94,6 +94,19 @@ def _e_power(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
     return context.combine(exp, xs[1:]) if expr.base is sp.E else context.combine(pow_, xs)
 
 
+def _membership(expr: Any) -> list[Any]:
+    """Membership in a set as a relation; nothing where the set has none."""
+    element, members = expr.args
+    try:
+        return [members.as_relational(element)]
+    except (AttributeError, NotImplementedError):
+        return []
+
+
+def _contains(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    return xs[0] if xs else context.unsupported(expr, None, "membership in this set is no relation: write one")
+
+
 def _heaviside(expr: Any) -> Any:
     x, at_zero = expr.args
     return sp.Piecewise((0, x < 0), (at_zero, sp.Eq(x, 0)), (1, True), evaluate=False)
@@ -130,7 +143,6 @@ _DEFINED = {  # classes that are other classes written differently
     sp.ITE: lambda e: sp.Piecewise((e.args[1], e.args[0]), (e.args[2], True), evaluate=False),
     sp.Implies: lambda e: sp.Or(sp.Not(e.args[0]), e.args[1], evaluate=False),
     sp.Equivalent: lambda e: sp.Or(sp.And(*e.args), sp.And(*map(sp.Not, e.args))),
-    sp.Contains: lambda e: e.args[1].as_relational(e.args[0]),
     sp.UnevaluatedExpr: lambda e: e.args[0],
     cfunctions.exp2: lambda e: sp.Pow(2, e.args[0]),
     cfunctions.log2: lambda e: sp.log(e.args[0]) / sp.log(2),
@@ -162,6 +174,7 @@ HANDLERS: dict[Any, Handler] = {
     sp.GreaterThan: _swapped(less_equal),
     sp.Piecewise: Handler(_piecewise, children=_piecewise_children),
     sp.polygamma: Handler(_polygamma),
+    sp.Contains: Handler(_contains, children=_membership),
     cfunctions.log1p: elementwise(log1p),
     cfunctions.expm1: elementwise(expm1),
     **{cls: rewritten(definition) for cls, definition in (_REALS | _DEFINED).items()},

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sympy as sp
-from sympy.concrete.expr_with_limits import ExprWithLimits
 
 from sym2tf.errors import ArgumentError
 from sym2tf.frontend.context import Context, Index, Scope, leaf_name
@@ -45,11 +44,18 @@ def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None
 
 def children(expr: Any) -> Iterable[Any]:
     """What lowering will look at below `expr`; bounds, subscripts and leaves are not expressions."""
-    if isinstance(expr, ExprWithLimits):
+    if isinstance(expr, sp.Sum | sp.Product):
         return (expr.function,)
-    if isinstance(expr, sp.Indexed) or is_leaf(expr):
+    if isinstance(expr, sp.Indexed | sp.Idx) or is_leaf(expr):
         return ()
+    if binds_symbols(expr):  # of these only sets are lowered, and after the bound symbols are replaced
+        return sorted(expr.free_symbols, key=str) if isinstance(expr, sp.Set) else ()
     return getattr(expr, "args", ())
+
+
+def binds_symbols(expr: Any) -> bool:
+    """Whether symbols in `expr` mean nothing outside of it, as in an Integral, a Lambda or a set by condition."""
+    return bool(getattr(expr, "bound_symbols", ())) or isinstance(expr, sp.Integral | sp.Limit)
 
 
 def is_leaf(expr: Any) -> bool:
@@ -87,7 +93,7 @@ def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
     """Register every symbol that stands in a bound or a declared shape."""
     found: dict[Any, None] = {}
     for expr in _walk(exprs, opaque):
-        if isinstance(expr, ExprWithLimits):
+        if isinstance(expr, sp.Sum | sp.Product):
             bound = {symbol for symbol, _, _ in limits(expr)}
             for _, lower, upper in limits(expr):
                 for end in (lower, upper):
@@ -97,7 +103,7 @@ def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
             for entry in (*(expr.base.shape or ()), *_idx_bounds(expr.indices)):
                 found |= dict.fromkeys(size_symbols(entry))
     bound_somewhere = {
-        symbol for e in _walk(exprs, opaque) if isinstance(e, ExprWithLimits) for symbol, _, _ in limits(e)
+        symbol for e in _walk(exprs, opaque) if isinstance(e, sp.Sum | sp.Product) for symbol, _, _ in limits(e)
     }
     for symbol in sorted(set(found) - bound_somewhere, key=str):
         context.size_of(symbol)
@@ -109,6 +115,30 @@ def _idx_bounds(indices: Iterable[Any]) -> Iterator[Any]:
             if symbol.upper is not None:
                 yield symbol.lower
                 yield symbol.upper
+
+
+def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, None]:
+    """The symbols in subscripts that no enclosing sum binds there; elsewhere one may bind the same symbol."""
+    none: frozenset[Any] = frozenset()
+    stack, seen = [(expr, none) for expr in exprs], set()
+    used: dict[Any, None] = {}
+    while stack:
+        expr, bound = stack.pop()
+        if (id(expr), bound) in seen:
+            continue
+        seen.add((id(expr), bound))
+        if isinstance(expr, sp.Sum | sp.Product):
+            stack.append((expr.function, bound | {symbol for symbol, _, _ in limits(expr)}))
+        elif isinstance(expr, sp.Indexed):
+            if expr not in opaque:
+                symbols = {s for subscript in expr.indices for s in subscript.free_symbols}
+                used |= dict.fromkeys(s for s in symbols - bound if isinstance(s, sp.Symbol | sp.Idx))
+        elif isinstance(expr, sp.Idx):
+            if expr not in bound and expr not in opaque:
+                used[expr] = None
+        elif not (isinstance(expr, sp.Basic) and expr in opaque):
+            stack.extend((child, bound) for child in children(expr))
+    return used
 
 
 class _Uses:
@@ -123,16 +153,9 @@ class _Uses:
 
     def free_indices(self, exprs: Sequence[Any], order: Sequence[Any]) -> None:
         """Symbols in subscripts that nothing binds become output axes, sorted by name unless `order` says."""
-        bound: set[Any] = set()
-        used: dict[Any, None] = {}
-        for expr in _walk(exprs, self.opaque):
-            if isinstance(expr, ExprWithLimits):
-                bound |= {symbol for symbol, _, _ in limits(expr)}
-            elif isinstance(expr, sp.Indexed) and expr not in self.opaque:
-                for subscript in expr.indices:
-                    used |= dict.fromkeys(s for s in subscript.free_symbols if isinstance(s, sp.Symbol | sp.Idx))
+        used = _unbound_subscripts(exprs, self.opaque)
         # the free symbols of an Idx with a range hold the sizes of the range too
-        free = [s for s in used if s not in bound and s not in self.context.sizes]
+        free = [s for s in used if s not in self.context.sizes]
         idx_labels = {s.label for s in free if isinstance(s, sp.Idx)}
         free = [s for s in free if s not in idx_labels and s not in self.opaque]
         unknown = [s for s in order if s not in free]
@@ -162,7 +185,7 @@ class _Uses:
             seen.add((id(expr), scope))
             if isinstance(expr, sp.Basic) and expr in self.opaque and not isinstance(expr, sp.IndexedBase):
                 self.leaves.setdefault(expr, None)
-            elif isinstance(expr, ExprWithLimits):
+            elif isinstance(expr, sp.Sum | sp.Product):
                 inner = self._open(expr, scope)
                 if inner is not None:
                     stack.append((expr.function, inner))
@@ -216,6 +239,11 @@ class _Uses:
                 advice = f"{extent} terms, more than {MAX_ELEMENTS}: find a closed form with .doit()"
                 context.unsupported(expr, None, advice)
                 return None
+            if isinstance(extent, int) and extent < 0:
+                advice = f"the upper bound {upper} lies below the lower bound {lower}: reverse them by hand"
+                context.unsupported(expr, None, advice)
+                return None
+            context.extents.append(extent)
             ranges[symbol] = (low, extent)
         return context.bind((id(expr), scope), ranges)
 
