@@ -300,7 +300,18 @@ class CompiledFunction:
         new = iter(shifts)
         inputs = [next(new) if e else graph.inputs[self.lowered.inputs.index(v)] for v, e in found]
         names = {_input_name(graph[v]) for v in shifts}
-        return self._derived(without_shifts(differentiate(graph, inputs), names), outputs(nest), kind)
+        derived = without_shifts(differentiate(graph, inputs), names)
+        reaches = [
+            (_input_name(self.lowered[v]), k - len(e), at + 1) for v, e in found for k, at in enumerate(e)
+        ]  # the data must have the elements
+        left = [self.lowered[v].type.shape[k] - at - 1 for v, e in found for k, at in enumerate(e)]
+        info = {
+            **derived.info,
+            "reaches": (*derived.info.get("reaches", ()), *reaches),
+            "extents": (*derived.info.get("extents", ()), *(d for d in left if not isinstance(d, int))),
+        }
+        derived = Graph(derived.nx, derived.inputs, derived.outputs, info)
+        return self._derived(derived, outputs(nest), kind)
 
     @cached_property
     def _smooth(self) -> Graph:
@@ -335,7 +346,8 @@ class CompiledFunction:
         found: list[Element] = []
         for leaf in leaves(wrt):
             subscripts: tuple[int, ...] = ()
-            v = by_name.get(leaf) if isinstance(leaf, str) else by_symbol.get(leaf)
+            known_as = by_name if isinstance(leaf, str) else by_symbol if isinstance(leaf, sp.Basic) else {}
+            v = known_as.get(leaf)
             if v is None and isinstance(leaf, sp.Indexed) and all(s.is_Integer for s in leaf.indices):
                 v, subscripts = by_symbol.get(leaf.base), tuple(int(s) for s in leaf.indices)
             if v is None:

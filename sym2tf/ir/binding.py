@@ -32,6 +32,7 @@ class Binding:
         ]
         reaches = graph.info.get("reaches", ())
         self.axes += [Axis(name, axis, length, exact=False) for name, axis, length in reaches]
+        self.extents: tuple[Size, ...] = graph.info.get("extents", ())
         self.names = sorted(graph.size_names() | frozenset(graph.info.get("sizes", ())))
         self.used = graph.size_names()
 
@@ -74,6 +75,10 @@ class Binding:
             raise SizeError(f"no data determine {', '.join(missing)}: pass {missing[0]}=... by keyword")
         for axis in self.axes:
             self._compare(axis, shapes[axis.input][axis.axis], sizes, given)
+        for extent in self.extents:
+            if size_names(extent) <= set(sizes) and evaluate_size(extent, sizes) < 0:
+                values = ", ".join(f"{name} = {sizes[name]}" for name in sorted(size_names(extent)))
+                raise SizeError(f"{extent} terms or elements are needed, a negative number with {values}")
         return sizes
 
     def _compare(self, axis: Axis, length: int, sizes: Mapping[str, int], given: Mapping[str, int]) -> None:
