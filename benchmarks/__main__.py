@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "pendulum": tracing.run_pendulum,
     "growth": growth.run,
     "values": values.run,
+    "gradients": values.run_gradients,
     "memory": memory.run,
 }
 

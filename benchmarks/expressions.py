@@ -28,7 +28,7 @@ class Case:
     @cached_property
     def symbols(self) -> tuple[Any, ...]:
         """The arguments in order."""
-        return tuple(sp.Symbol(name) for name in self.domain)
+        return tuple(_real(name) for name in self.domain)
 
     def points(self, batch: int) -> list[Any]:
         """One array of `batch` points for each argument; the same ones every time."""
@@ -36,12 +36,17 @@ class Case:
         return [generator.uniform(low, high, batch) for low, high in self.domain.values()]
 
 
+def _real(names: str) -> Any:
+    """Real symbols, without which `sympy.diff` of `Abs` is nothing that lambdify can print."""
+    return sp.symbols(names, real=True)
+
+
 def _normal_cdf(x: Any) -> Any:
     return (1 + sp.erf(x / sp.sqrt(2))) / 2
 
 
 def _black_scholes() -> Case:
-    s, k, r, sigma, t = sp.symbols("S K r sigma t")
+    s, k, r, sigma, t = _real("S K r sigma t")
     d1 = (sp.log(s / k) + (r + sigma**2 / 2) * t) / (sigma * sp.sqrt(t))
     d2 = d1 - sigma * sp.sqrt(t)
     price = s * _normal_cdf(d1) - k * sp.exp(-r * t) * _normal_cdf(d2)
@@ -50,13 +55,13 @@ def _black_scholes() -> Case:
 
 
 def _planck() -> Case:
-    nu, temperature = sp.symbols("nu T")
+    nu, temperature = _real("nu T")
     return Case("Planck's law", 2 * nu**3 / (sp.exp(nu / temperature) - 1), {"nu": (0.5, 8), "T": (0.5, 3)})
 
 
 def _lennard_jones() -> Case:
     names = "x1 y1 z1 x2 y2 z2 epsilon sigma"
-    x1, y1, z1, x2, y2, z2, epsilon, sigma = sp.symbols(names)
+    x1, y1, z1, x2, y2, z2, epsilon, sigma = _real(names)
     r = sp.sqrt((x1 - x2) ** 2 + (y1 - y2) ** 2 + (z1 - z2) ** 2)
     domain = dict.fromkeys(("x1", "y1", "z1"), (0.0, 1.0)) | dict.fromkeys(("x2", "y2", "z2"), (1.5, 2.5))
     domain |= {"epsilon": (0.5, 2), "sigma": (0.8, 1.2)}
@@ -64,25 +69,25 @@ def _lennard_jones() -> Case:
 
 
 def _network() -> Case:
-    x = sp.Symbol("x")
-    w, b, v = sp.symbols("w:3"), sp.symbols("b:3"), sp.symbols("v:3")
+    x = _real("x")
+    w, b, v = _real("w:3"), _real("b:3"), _real("v:3")
     hidden = [sp.tanh(wi * x + bi) for wi, bi in zip(w, b, strict=True)]
-    u, c = sp.symbols("u c")
+    u, c = _real("u c")
     output = u * sp.tanh(sum(vi * h for vi, h in zip(v, hidden, strict=True)) + c)
     names = ["x", *(str(s) for s in (*w, *b, *v)), "u", "c"]
     return Case("Two-layer network", output, dict.fromkeys(names, (-1.5, 1.5)))
 
 
 def _logistic() -> Case:
-    x1, x2, w1, w2, b, y = sp.symbols("x1 x2 w1 w2 b y")
+    x1, x2, w1, w2, b, y = _real("x1 x2 w1 w2 b y")
     z = w1 * x1 + w2 * x2 + b
     domain = dict.fromkeys(("x1", "x2", "w1", "w2", "b"), (-3.0, 3.0)) | {"y": (0.0, 1.0)}
     return Case("Logistic loss", sp.log(1 + sp.exp(z)) - y * z, domain)
 
 
 def _mixture() -> Case:
-    x, a = sp.symbols("x a")
-    means, scales = sp.symbols("mu:3"), sp.symbols("s:3")
+    x, a = _real("x a")
+    means, scales = _real("mu:3"), _real("s:3")
     weights = (a / 2, a / 2, 1 - a)
     density = sum(
         weight * sp.exp(-((x - m) ** 2) / (2 * s**2)) / (s * sp.sqrt(2 * sp.pi))
@@ -94,7 +99,7 @@ def _mixture() -> Case:
 
 
 def _robot_arm() -> Case:
-    q1, q2, q3, a, b, c = sp.symbols("q1 q2 q3 a b c")
+    q1, q2, q3, a, b, c = _real("q1 q2 q3 a b c")
     reach = a * sp.cos(q2) + b * sp.cos(q2 + q3)
     x, y = reach * sp.cos(q1), reach * sp.sin(q1)
     z = c + a * sp.sin(q2) + b * sp.sin(q2 + q3)
@@ -103,7 +108,7 @@ def _robot_arm() -> Case:
 
 
 def _breit_wigner() -> Case:
-    e, m, gamma, k = sp.symbols("E M Gamma k")
+    e, m, gamma, k = _real("E M Gamma k")
     g = sp.sqrt(m**2 * (m**2 + gamma**2))
     height = 2 * sp.sqrt(2) * m * gamma * g / (sp.pi * sp.sqrt(m**2 + g))
     shape = k * height / ((e**2 - m**2) ** 2 + m**2 * gamma**2)
@@ -111,14 +116,14 @@ def _breit_wigner() -> Case:
 
 
 def _hill() -> Case:
-    s, inhibitor, v, k, n, ki = sp.symbols("S I V K n Ki")
+    s, inhibitor, v, k, n, ki = _real("S I V K n Ki")
     rate = v * s**n / (k**n * (1 + inhibitor / ki) + s**n)
     domain = {"S": (0.1, 5), "I": (0.1, 2), "V": (1, 3), "K": (0.5, 2), "n": (1, 4), "Ki": (0.5, 2)}
     return Case("Hill kinetics with inhibition", rate, domain)
 
 
 def _huber() -> Case:
-    x, y, a, b, delta = sp.symbols("x y a b delta")
+    x, y, a, b, delta = _real("x y a b delta")
     r = y - a * sp.exp(-b * x)
     loss = sp.Piecewise((r**2 / 2, sp.Abs(r) <= delta), (delta * (sp.Abs(r) - delta / 2), True))
     domain = {"x": (0.0, 2.0), "y": (-2.0, 2.0), "a": (0.5, 2), "b": (0.5, 2), "delta": (0.3, 1.0)}

@@ -20,11 +20,14 @@ GAIN = 1 / 1.5  # value and gradient against sympy.diff and lambdify, geometric 
 
 
 def run(quick: bool = False) -> Iterator[Table]:
-    """The tables of values and of values with gradients."""
-    batches = (1, 1_000, 100_000) if quick else (1, 1_000, 1_000_000)
-    yield _table("Value", batches, quick, _value, plain=("lambdify",), jitted=("lambdify XLA",))
+    """The table of values."""
+    yield _table("Value", quick, _value, plain=("lambdify",), jitted=("lambdify XLA",))
+
+
+def run_gradients(quick: bool = False) -> Iterator[Table]:
+    """The table of values with gradients."""
     yield _table(
-        "Value and gradient", batches, quick, _value_and_gradient,
+        "Value and gradient", quick, _value_and_gradient,
         plain=("tape", "diff+lambdify"), jitted=("tape XLA", "diff+lambdify XLA"),
     )
 
@@ -57,10 +60,11 @@ def _value_and_gradient(case: Case) -> dict[str, Callable[..., Any]]:
 
 
 def _table(
-    what: str, batches: Sequence[int], quick: bool, make: Callable[[Case], dict[str, Callable[..., Any]]],
+    what: str, quick: bool, make: Callable[[Case], dict[str, Callable[..., Any]]],
     *, plain: Sequence[str], jitted: Sequence[str],
 ) -> Table:
     names: list[str] = []
+    batches = (1, 1_000, 100_000) if quick else (1, 1_000, 1_000_000)
     table = Table(f"{what}: time of one call", [])
     gains: dict[int, list[float]] = {batch: [] for batch in batches}
     for case in CASES:
