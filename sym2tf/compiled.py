@@ -20,11 +20,13 @@ from sym2tf.frontend.describe import describe, is_small
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.binding import Binding
 from sym2tf.ir.graph import Graph, Node
+from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
 from sym2tf.passes.pipeline import Level, Report, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
 
+_MADE_ANEW = ("_program", "function")  # hold TensorFlow objects
 REAL_DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -105,6 +107,19 @@ class CompiledFunction:
         self._sizes = dict(graph.info.get("sizes", {}))
         self._leaf_names = list(leaves(self._arguments))
         self._plain = self._arguments == tuple(self._names)
+
+    def __copy__(self) -> CompiledFunction:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> CompiledFunction:
+        return self  # nothing in it changes once it is made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle`: nothing of TensorFlow, which is made anew at the first call, and no `expr` too deep for it."""
+        state = {k: v for k, v in vars(self).items() if k not in _MADE_ANEW}
+        depths = Depths()
+        shallow = all(depths.shallow(leaf) is not None for leaf in leaves(self.expr))
+        return state if shallow else state | {"expr": None}
 
     # What it is ------------------------------------------------------------------------------------------------
 

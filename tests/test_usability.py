@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
 import pytest
 import sympy as sp
 
 import sym2tf
-from sym2tf.errors import UnsupportedExpressionError
+from sym2tf.errors import ArgumentError, UnsupportedExpressionError
+from sym2tf.ir.op import Op
+from sym2tf.ops import OPS
+from sym2tf.trees import leaves
 
 x, y, z = sp.symbols("x y z")
 i, n = sp.symbols("i n", integer=True)
@@ -40,3 +49,70 @@ def test_expressions_that_bind_symbols_are_refused_by_name(expression):
 def test_the_symbol_of_a_set_by_condition_is_no_argument():
     members = sp.ConditionSet(y, y > z, sp.S.Reals)
     assert sym2tf.lower(sp.Contains(x, members)).info["args"] == ("x", "z")
+
+
+# Pickles and copies -------------------------------------------------------------------------------------------------
+
+
+def answers(pickled: bytes, *arguments: object) -> list[float]:
+    """What a pickled function gives, as numbers; runs in a fresh process."""
+    function = pickle.loads(pickled)
+    return [float(v) for v in leaves(function(*arguments))]
+
+
+def test_a_pickled_function_gives_the_same_answers_in_a_fresh_process():
+    data = [0.5, -1.0, 2.0]
+    f = sym2tf.compile({"loss": sp.Sum((X[i] * x - q(y)) ** 2, (i, 0, n - 1)), "e": sp.exp(-x)}, args=(x, q(y), X))
+    g = f.gradient([x, X[1]])
+    expected = [[float(v) for v in leaves(h(1.5, 2.0, data))] for h in (f, f.value_and_gradient(x))]  # traced by now
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = [
+            pool.submit(answers, pickle.dumps(h), 1.5, 2.0, data).result(100) for h in (f, f.value_and_gradient(x))
+        ]
+    assert found == expected
+    again = pickle.loads(pickle.dumps(g))
+    assert (again.source, repr(again), again.report.fired) == (g.source, repr(g), g.report.fired)
+
+
+def test_a_pickled_graph_is_the_same_graph():
+    graph = sym2tf.differentiate(sym2tf.lower(sp.Sum(sp.exp(-X[i] * x), (i, 0, n - 1))), "x")
+    again = pickle.loads(pickle.dumps(graph)).validate()
+    assert (again.order, again.inputs, again.outputs, again.info) == (
+        graph.order, graph.inputs, graph.outputs, graph.info
+    )
+    assert [again[v] for v in again.order] == [graph[v] for v in graph.order]
+    assert [again.operands(v) for v in again.order] == [graph.operands(v) for v in graph.order]
+    assert [again[v].origin for v in again.order] == [graph[v].origin for v in graph.order]
+
+
+def test_a_graph_of_any_depth_can_be_pickled():
+    expression = x
+    for _ in range(3000):
+        expression = sp.sin(expression, evaluate=False)
+    f = sym2tf.compile(expression)
+    again = pickle.loads(pickle.dumps(f))
+    assert again.graph.counts() == f.graph.counts()
+    assert again.expr is None, "too deep to be pickled"
+
+
+def test_copies_of_what_never_changes_are_the_thing_itself():
+    f = sym2tf.compile(sp.sin(x))
+    for thing in (f, f.graph, OPS["sin"]):
+        assert copy.copy(thing) is thing
+        assert copy.deepcopy(thing) is thing
+
+
+def test_an_operation_travels_by_name():
+    assert pickle.loads(pickle.dumps(OPS["sin"])) is OPS["sin"]
+    with pytest.raises(ArgumentError, match=r"the operation mine cannot be pickled: it is not in sym2tf\.ops\.OPS"):
+        pickle.dumps(Op(name="mine"))
+
+
+def test_a_pickled_fit_predicts_the_same():
+    w, b = sp.symbols("w b")
+    xs = np.linspace(0, 1, 8)
+    fit = sym2tf.fit(sp.Eq(y, w * x + b), data={x: xs, y: 2 * xs + np.sin(9 * xs)}, params={w: 0, b: 0})
+    again = pickle.loads(pickle.dumps(fit))
+    assert again.summary() == fit.summary()
+    assert again.params[w] == fit.params["w"]
+    np.testing.assert_array_equal(again.predict({x: [2.0, 3.0]}), fit.predict({x: [2.0, 3.0]}))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sym2tf.errors import GraphError, ShapeError
 from sym2tf.ir.dims import Dim, size_names
 from sym2tf.ir.op import Op
+from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import TensorType
 from sym2tf.lazy import lazy
 
@@ -69,6 +70,31 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph({len(self)} nodes, {len(self.inputs)} inputs, {len(self.outputs)} outputs)"
+
+    def __copy__(self) -> Graph:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Graph:
+        return self  # nothing in it ever changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle`: lists in place of the networkx graph, and no origins too deep for it."""
+        depths = Depths()
+        nodes = [(v, self[v], depths.shallow(self[v].origin)) for v in self.nx]
+        return {
+            "nodes": [(v, n.op, dict(n.attributes), n.type, origin, n.stage) for v, n, origin in nodes],
+            "operands": self._operands,
+            "order": self.order,
+            "rest": (self.inputs, self.outputs, self.info),
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        graph = nx.MultiDiGraph()
+        graph.add_nodes_from((v, {"node": Node(*parts)}) for v, *parts in state["nodes"])
+        graph.add_edges_from((u, v, k) for v, operands in state["operands"].items() for k, u in enumerate(operands))
+        self.nx = graph
+        self.inputs, self.outputs, self.info = state["rest"]
+        vars(self).update(_operands=state["operands"], order=state["order"])
 
     def __getitem__(self, v: int) -> Node:
         node: Node = self.nx.nodes[v]["node"]

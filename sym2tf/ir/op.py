@@ -122,5 +122,11 @@ class Op:
                 return apply(self, operands, attributes)
         raise TypeError(f"{self.name} needs at least one graph value or pattern among its operands")
 
+    def __copy__(self) -> Op:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Op:
+        return self  # two rows are never the same operation
+
     def __repr__(self) -> str:
         return f"Op({self.name!r})"
