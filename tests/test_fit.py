@@ -539,18 +539,20 @@ BAD[3], BAD[5] = np.nan, np.inf
         (LINE, {x: [], y: []}, [w, b], DataError, "is empty"),
         (LINE, {x: np.ma.masked_array(XS, XS > 3), y: YS}, [w, b], DataError, "x has 2 masked values"),
         (over((y[i] - w * sp.log(x[i])) ** 2), XY, [w], FitError, "residual 0 by w is inf"),
-        (over((y[i] - w) ** 2 / x[i]), XY, [w], DataError, "1 squared residuals have a weight that is not finite"),
+        (over((y[i] - w) ** 2 / x[i]), XY, [w], DataError, "1 squared residual has a weight that is not finite"),
         ("w", {}, [w], ArgumentError, "is text"),
         (a**2 - b**2, {}, [a, b], FitError, "falls without end when one changes b"),
         (LINE, {x: ["a"] * 6, y: YS}, [w, b], DataError, "x holds text"),
         (LINE, {x: [[1], [1, 2]], y: YS}, [w, b], DataError, "x is not an array of numbers"),
         (LINE, {x: XS * 1j, y: YS}, [w, b], DataError, "x holds complex"),
         (LINE, {x: 3.0, y: YS}, [w, b], DataError, "x has 0 axes"),
-        (LINE, {x: XS[:1], y: YS[:1]}, [w, b], DataError, r"2 parameters \(w, b\) but only 1 observations"),
+        (LINE, {x: XS[:1], y: YS[:1]}, [w, b], DataError, r"2 parameters \(w, b\) but only 1 observation:"),
         (LINE, XY | {n: 7}, [w, b], DataError, "length 6.*7"),
         (LINE, XY | {n: 2.5}, [w, b], DataError, "n is a size"),
         (LINE, [XS, YS], [w, b], ArgumentError, "data is a list"),
-        (LINE, XY, 3, ArgumentError, "params is a int"),
+        (LINE, XY, 3, ArgumentError, "params is an int"),
+        (LINE, XY, "w b", ArgumentError, r"params is the text 'w b'; give a list: params=\['w', 'b'\]"),
+        (LINE, {x: 1.0, y: YS}, [w, b], DataError, "x has 0 axes .*uses 1 subscript$"),
         (LINE, XY, {w: "much", b: 0}, ArgumentError, "start value of w is not a number"),
         (LINE, XY, {w: np.nan, b: 0}, ArgumentError, "start value of w is not finite"),
         (LINE, XY, {w: [1, 2], b: 0}, ArgumentError, "w is used with 0 subscripts"),
@@ -575,6 +577,57 @@ def test_every_wrong_statement_is_named(cost: Any, data: Any, params: Any, error
     with pytest.raises(error) as raised:
         fit(cost, data, params)
     assert re.search(words, str(raised.value), re.DOTALL), str(raised.value)
+
+
+FEATURES = over((y[i] - sp.Sum(X[i, j] * W[j], (j, 0, k - 1))) ** 2)
+TRANSPOSED = over((y[i] - sp.Sum(X[j, i] * W[j], (j, 0, k - 1))) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("cost", "data", "words"),
+    [
+        (LINE, {x: XS}, "^y has no data, yet is subscripted by i like x, .* data has x"),
+        (LINE, {y: YS}, "^x has no data, yet is subscripted by i like y, .* data has y"),
+        (sp.Eq(v, w * t + b), {t: XS}, "^v is observed in the equation but has no data; data has t"),
+        (sp.Eq(y[i], w * x[i] + b), {x: XS}, "^y is observed in the equation but has no data; data has x"),
+        (sp.Eq(sp.log(y[i] * s[i]), w * x[i]), {x: XS}, "^(y, s|s, y) are observed in the equation but have no data"),
+        (sp.Eq(y[i], w * x[i] + b), {y: YS}, "^x has no data"),
+        (sp.Eq(y[i + 1], w * x[i]), {y: YS}, "^x has no data, yet is subscripted by i like y"),
+        (FEATURES, {X: np.ones((6, 2))}, "^y has no data"),
+        (FEATURES, {y: YS}, "^X has no data"),
+        (TRANSPOSED, {X: np.ones((2, 6))}, "^y has no data"),
+        (LINE, {}, "no data determine n: give data for x"),
+    ],
+)
+def test_forgotten_data_are_never_taken_for_parameters(cost: Any, data: Any, words: str) -> None:
+    with pytest.raises((DataError, ArgumentError)) as raised:
+        fit(cost, data)
+    assert re.search(words, str(raised.value)), str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("cost", "data", "names"),
+    [
+        (FEATURES + sp.Sum(s[j] * W[j] ** 2, (j, 0, k - 1)), {X: np.eye(6)[:, :2], y: YS, s: np.ones(2)}, "w[0] w[1]"),
+        (over((y[i] - W[i]) ** 2) + sp.Sum((W[i + 1] - W[i]) ** 2, (i, 0, n - 2)), {y: YS[:2]}, "w[0] w[1]"),
+        (over((y[i] - W[0] - W[1] * x[i]) ** 2), {x: XS, y: YS}, "w[0] w[1]"),
+        (sp.Eq(z[i, j], W[j] * x[i]), {z: np.outer(XS, [1, 2]), x: XS}, "w[0] w[1]"),
+    ],
+)
+def test_a_base_over_features_or_with_a_penalty_of_its_own_is_a_parameter(cost: Any, data: Any, names: str) -> None:
+    assert " ".join(fit(cost, data).names) == names
+
+
+def test_one_parameter_for_each_observation_has_to_be_listed() -> None:
+    result = fit(over(sp.cosh(W[i] - x[i])), {x: XS}, [W])
+    np.testing.assert_allclose(result.params[W], XS, atol=1e-8)
+
+
+def test_an_implicit_parameter_that_is_not_determined_reminds_of_the_missing_data() -> None:
+    with pytest.raises(SingularProblemError, match=r"params was left out, .* parameters: b, t, w; data has v"):
+        fit(sp.Eq(v, w * t + b), {v: YS})
+    with pytest.raises(DataError, match=r"3 parameters \(b, t, w\) but only 2 observations: .*data has v"):
+        fit(sp.Eq(v, w * t + b), {v: YS[:2]})
 
 
 @pytest.mark.parametrize(

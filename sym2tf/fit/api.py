@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import ArgumentError, FitError
+from sym2tf.errors import ArgumentError, FitError, SingularProblemError
 from sym2tf.fit.classify import classify, extract
 from sym2tf.fit.inference import infer
 from sym2tf.fit.residuals import residuals_of, run
@@ -34,7 +34,9 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
             too, and a smaller one than the data have means a prefix.
         params: a mapping from parameters to initial values or `Parameter`s, or the parameters alone, which
             start at 0;
-            by default every symbol that is not data. Where it is given, any other unknown symbol is an error.
+            by default every symbol that is not data, except what is observed (the left side of an equation) or
+            subscripted by observations as the data are: that is an error. Where it is given, any other unknown
+            symbol is an error.
         max_iterations: after which an iterative solver gives up.
 
     Returns:
@@ -57,8 +59,11 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
     structure = classify(problem)
     residuals = residuals_of(problem, structure) if structure.residuals is not None else None
     prepared = time.perf_counter()
-    solution = solve(problem, structure, residuals, max_iterations)
-    inference = infer(problem, structure, residuals, solution)
+    try:
+        solution = solve(problem, structure, residuals, max_iterations)
+        inference = infer(problem, structure, residuals, solution)
+    except SingularProblemError as error:
+        raise SingularProblemError(f"{error}{problem.hint}") from None
     value = run(
         extract(problem.graph, {"out": problem.graph.outputs["out"]}),
         problem,

@@ -13,6 +13,7 @@ from sym2tf.fit.linear import inverse_root_of, power_of_two
 from sym2tf.fit.residuals import Residuals, run
 from sym2tf.fit.solution import Solution, listed
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.wording import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -99,7 +100,8 @@ def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int
     if residuals.no_inference:
         return residuals.no_inference
     if freedom <= 0:
-        return f"{used} observations leave no degrees of freedom to estimate the variance of the residuals"
+        verb = "leaves" if used == 1 else "leave"
+        return f"{counted(used, 'observation')} {verb} no degrees of freedom to estimate the variance of the residuals"
     if solution.at_bounds:
         return f"{', '.join(solution.at_bounds)} stands at a bound, where the usual theory does not hold"
     if not solution.success:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError
+from sym2tf.fit.wording import counted
 from sym2tf.ir.dims import evaluate_size, size_names
 from sym2tf.ir.graph import Node
 
@@ -71,12 +72,13 @@ def decided(node: Node, stated: Parameter, sizes: Mapping[str, int]) -> Unknown:
     elif needed:
         raise ArgumentError(
             f"the shape of {name} is ({', '.join(map(str, node.type.shape))}), and no data determine "
-            f"{', '.join(sorted(needed))}: give an array of start values, or Parameter(shape=...)"
+            f"{', '.join(sorted(needed))}: give data for {name}, or an array of start values, or Parameter(shape=...)"
         )
     else:
         shape = tuple(evaluate_size(d, sizes) for d in node.type.shape)
     if len(shape) != node.type.rank:
-        raise ArgumentError(f"{name} is used with {node.type.rank} subscripts, its start value has shape {shape}")
+        used = counted(node.type.rank, "subscript")
+        raise ArgumentError(f"{name} is used with {used}, its start value has shape {shape}")
     start = _parameter_array(f"the start value of {name}", stated.initial, shape)
     if not np.isfinite(start).all():
         raise ArgumentError(f"the start value of {name} is not finite: {stated.initial!r}")

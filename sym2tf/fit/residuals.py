@@ -13,6 +13,7 @@ from sym2tf.backends.numpy import evaluate, program
 from sym2tf.errors import DataError, FitError
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.wording import counted
 from sym2tf.ir.graph import Graph
 
 Array = np.ndarray[Any, Any]
@@ -57,8 +58,9 @@ def residuals_of(problem: Problem, structure: Structure) -> Residuals | None:
     weights = np.concatenate([parts[name].ravel() for name in parts])
     rows = tuple(part.size for part in parts.values())
     if not np.isfinite(weights).all():
+        count = int((~np.isfinite(weights)).sum())
         raise DataError(
-            f"{int((~np.isfinite(weights)).sum())} squared residuals have a weight that is not finite: "
+            f"{counted(count, 'squared residual has', 'squared residuals have')} a weight that is not finite: "
             "do the weights or standard deviations in the data hold zeros?"
         )
     if (weights < 0).any():
@@ -66,11 +68,15 @@ def residuals_of(problem: Problem, structure: Structure) -> Residuals | None:
     count = len(problem.names)
     if len(weights) < count:
         raise DataError(
-            f"{count} parameters ({', '.join(problem.names)}) but only {len(weights)} observations: "
-            "they cannot determine the parameters"
+            f"{counted(count, 'parameter')} ({_few(problem.names)}) but only {counted(len(weights), 'observation')}: "
+            f"too few to determine the parameters{problem.hint}"
         )
     common = float(weights[0]) if (weights == weights[0]).all() and weights[0] > 0 else None
     return Residuals(_evaluator(structure.residuals, problem), weights, rows, common, _no_inference(rows, common))
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def run(graph: Graph, problem: Problem, values: dict[str, Array] | None = None) -> dict[str, Array]:

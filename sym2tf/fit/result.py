@@ -15,6 +15,7 @@ from sym2tf.fit import plotting, tables
 from sym2tf.fit.classify import Class, Model
 from sym2tf.fit.inference import Inference
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.wording import counted, kind_of
 from sym2tf.ir.graph import Graph
 
 Array = np.ndarray[Any, Any]
@@ -196,7 +197,7 @@ class FitResult:
 def _given(graph: Graph, problem: Problem, data: Any) -> dict[str, Array]:
     """Data for a prediction by input name; scalars of the fit fill in."""
     if not hasattr(data, "keys"):
-        raise ArgumentError(f"data is a {type(data).__name__}; give a mapping from symbols or names to arrays")
+        raise ArgumentError(f"data is {kind_of(data)}; give a mapping from symbols or names to arrays")
     types = {graph[v].attributes["name"]: graph[v].type for v in graph.inputs}
     parameters = {u.name for u in problem.unknowns}
     by_symbol = {symbol: name for name, symbol in problem.symbols.items()}
@@ -218,7 +219,8 @@ def _given(graph: Graph, problem: Problem, data: Any) -> dict[str, Array]:
             array = array.reshape(1)
         if array.ndim < types[name].rank:
             raise DataError(
-                f"{key} has {array.ndim} axes (shape {array.shape}), the model uses {types[name].rank} subscripts"
+                f"{key} has {counted(array.ndim, 'axis', 'axes')} (shape {array.shape}), "
+                f"the model uses {counted(types[name].rank, 'subscript')}"
             )
         given[name] = array
     length = max((a.shape[0] for n, a in given.items() if a.ndim and _is_observation(problem.symbols[n], 1)), default=1)

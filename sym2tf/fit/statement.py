@@ -13,8 +13,10 @@ import numpy as np
 import sympy as sp
 
 from sym2tf.errors import ArgumentError, DataError, ShapeError, SizeError
+from sym2tf.fit.implicit import require_data
 from sym2tf.fit.observations import with_observation_axis
 from sym2tf.fit.parameters import Parameter, Unknown, decided
+from sym2tf.fit.wording import counted, kind_of
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.binding import Binding
@@ -41,6 +43,8 @@ class Problem:
         sizes: numbers for size symbols that the user gave.
         bound: every size as a number.
         symbols: input name -> what the user wrote.
+        implicit: the user listed no parameters, so that every symbol without data is one.
+        starts_given: the user said where to start; otherwise every parameter starts at 0.
     """
 
     cost: Any
@@ -50,6 +54,8 @@ class Problem:
     sizes: Mapping[str, int] = field(default_factory=dict)
     bound: Mapping[str, int] = field(default_factory=dict)
     symbols: Mapping[str, Any] = field(default_factory=dict)
+    implicit: bool = False
+    starts_given: bool = True
 
     @property
     def free(self) -> tuple[Unknown, ...]:
@@ -70,6 +76,15 @@ class Problem:
     def bounded(self) -> bool:
         """Whether a free parameter has a finite bound."""
         return any(np.isfinite(u.lower).any() or np.isfinite(u.upper).any() for u in self.free)
+
+    @property
+    def hint(self) -> str:
+        """What to look at where the data do not determine the parameters: a symbol taken for one by mistake."""
+        if not self.implicit:
+            return ""
+        data = f"data has {', '.join(self.data)}" if self.data else "there are no data"
+        names = ", ".join(u.name for u in self.unknowns)
+        return f" (params was left out, so all symbols without data are parameters: {names}; {data})"
 
     def unpacked(self, theta: Array) -> dict[str, Array]:
         """The free parameters as arrays, from the flat vector of all their elements (last axis)."""
@@ -103,6 +118,8 @@ def state(cost: Any, data: Any, params: Any) -> Problem:
             if name in arrays:
                 raise ArgumentError(f"data gives {name} twice, by symbol and by name")
             arrays[name] = _numbers(name, value)
+    if params is None:
+        require_data(cost, known.symbols, known.sizes, arrays)
     stated = _stated(params, known, arrays)
     missing = [n for n in known.names if n not in arrays and n not in stated]
     if missing:
@@ -117,7 +134,17 @@ def state(cost: Any, data: Any, params: Any) -> Problem:
     bound = _sizes_from(graph, arrays, stated, sizes)
     unknowns = tuple(decided(_node(graph, name), p, bound) for name, p in stated.items())
     bound = _checked_sizes(graph, arrays, unknowns, sizes)
-    problem = Problem(cost, _scalar(graph, cost), arrays, unknowns, sizes, bound, known.symbols)
+    problem = Problem(
+        cost,
+        _scalar(graph, cost),
+        arrays,
+        unknowns,
+        sizes,
+        bound,
+        known.symbols,
+        implicit=params is None,
+        starts_given=isinstance(params, Mapping),
+    )
     if not problem.free:
         raise ArgumentError("every parameter is fixed: there is nothing to fit")
     return problem
@@ -210,7 +237,7 @@ def _mapping(data: Any) -> dict[Any, Any]:
     if data is None:
         return {}
     if not hasattr(data, "keys"):
-        raise ArgumentError(f"data is a {type(data).__name__}; give a mapping from symbols or names to arrays")
+        raise ArgumentError(f"data is {kind_of(data)}; give a mapping from symbols or names to arrays")
     return {key: data[key] for key in data.keys()}  # noqa: SIM118  # a DataFrame iterates in its own way
 
 
@@ -224,7 +251,9 @@ def _size(key: Any, value: Any) -> int:
 def _numbers(name: str, value: Any) -> Array:
     hidden = int(np.sum(np.ma.getmaskarray(value))) if isinstance(value, np.ma.MaskedArray) else 0
     if hidden:
-        raise DataError(f"{name} has {hidden} masked values: leave the rows out, for they would be used as they are")
+        raise DataError(
+            f"{name} has {counted(hidden, 'masked value')}: leave the rows out, for they would be used as they are"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -256,10 +285,14 @@ def _stated(params: Any, known: _Known, data: Mapping[str, Array]) -> dict[str, 
     """Name -> how to estimate it; without `params` all symbols that are not data."""
     if params is None:
         return {n: Parameter() for n in known.names if n not in data}
+    if isinstance(params, str) and params not in known.names:
+        words = params.replace(",", " ").split()
+        if len(words) > 1:
+            raise ArgumentError(f"params is the text {params!r}; give a list: params=[{', '.join(map(repr, words))}]")
     if isinstance(params, sp.Basic | sp.IndexedBase | str):
         params = [params]
     if not isinstance(params, Mapping) and not isinstance(params, Iterable):
-        raise ArgumentError(f"params is a {type(params).__name__}; give a mapping to start values, or the symbols")
+        raise ArgumentError(f"params is {kind_of(params)}; give a mapping to start values, or the symbols")
     pairs = params.items() if isinstance(params, Mapping) else ((key, 0.0) for key in params)
     stated: dict[str, Parameter] = {}
     for key, value in pairs:
@@ -280,7 +313,10 @@ def _with_observations(graph: Graph, known: _Known, data: Mapping[str, Array]) -
     for name, array in data.items():
         rank = graph[known.nodes[name]].type.rank
         if array.ndim < rank:
-            raise DataError(f"{name} has {array.ndim} axes (shape {array.shape}), but the cost uses {rank} subscripts")
+            raise DataError(
+                f"{name} has {counted(array.ndim, 'axis', 'axes')} (shape {array.shape}), "
+                f"but the cost uses {counted(rank, 'subscript')}"
+            )
         if array.ndim > rank:
             extra[name] = array.ndim - rank
     if not extra:
@@ -291,7 +327,7 @@ def _with_observations(graph: Graph, known: _Known, data: Mapping[str, Array]) -
         form = f"{name}[i] under a Sum" if not graph[known.nodes[name]].type.rank else "further subscripts"
         raise ArgumentError(
             f"{name} has shape {shape}, "
-            f"but the cost uses it with {graph[known.nodes[name]].type.rank} subscripts, so it "
+            f"but the cost uses it with {counted(graph[known.nodes[name]].type.rank, 'subscript')}, so it "
             f"would not be scalar: write {form}, or state Eq(y, model)"
         )
     if any(graph[v].type.rank for v in graph.outputs.values()):
@@ -304,7 +340,9 @@ def _with_observations(graph: Graph, known: _Known, data: Mapping[str, Array]) -
     lengths = {n: data[n].shape[0] for n in extra}
     other = next((n for n in lengths if lengths[n] != lengths[name]), None)
     if other is not None:
-        raise DataError(f"lengths differ: {name} has {lengths[name]} observations, {other} has {lengths[other]}")
+        raise DataError(
+            f"lengths differ: {name} has {counted(lengths[name], 'observation')}, {other} has {lengths[other]}"
+        )
     return with_observation_axis(graph, [known.nodes[n] for n in extra])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sym2tf.fit.wording import counted
 from sym2tf.frontend.describe import describe
 from sym2tf.lazy import lazy
 
@@ -92,7 +93,7 @@ def facts_of(result: FitResult) -> list[tuple[str, str]]:
     facts.append(
         (
             "effort",
-            f"{_counted(result.iterations, 'iteration')}, {_counted(result.evaluations, 'evaluation')}, "
+            f"{counted(result.iterations, 'iteration')}, {counted(result.evaluations, 'evaluation')}, "
             f"gradient norm {number(result.gradient_norm, 3)}; "
             f"compiled in {result.compile_seconds:.3g} s, run in {result.run_seconds:.3g} s",
         )
@@ -103,10 +104,6 @@ def facts_of(result: FitResult) -> list[tuple[str, str]]:
         )
         facts.append(("condition", number(result.condition, 3) + warning))
     return facts
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def _wrapped(head: str, text: str, width: int) -> list[str]:
