@@ -361,8 +361,11 @@ class CompiledFunction:
         found: list[Element] = []
         for leaf in leaves(wrt):
             subscripts: tuple[int, ...] = ()
-            known_as = by_name if isinstance(leaf, str) else by_symbol if isinstance(leaf, sp.Basic) else {}
-            v = known_as.get(leaf)
+            v = None
+            if isinstance(leaf, str):
+                v = by_name.get(leaf)
+            elif isinstance(leaf, sp.Basic):  # other things may have no hash
+                v = by_symbol.get(leaf)
             if v is None and isinstance(leaf, sp.Indexed) and all(s.is_Integer for s in leaf.indices):
                 v, subscripts = by_symbol.get(leaf.base), tuple(int(s) for s in leaf.indices)
             if v is None:
