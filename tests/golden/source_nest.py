@@ -32,5 +32,5 @@ def f(x, y):
     add = x + y
     max_1 = tf.maximum(x, const_0)
     less = y < x
-    batch = batch_shape((x, 0), (y, 0))
+    batch = batch_shape((add, 0))
     return {'a': [add, full_batch(const, 0, batch)], 'b': (full_batch(max_1, 0, batch), less)}

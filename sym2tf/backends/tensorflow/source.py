@@ -261,11 +261,13 @@ class _Writer:
 
     def _return(self) -> None:
         uses = Counter(self.graph.outputs.values())
-        partial = set(uses) - _complete(self.graph) if self.graph.inputs else set()
+        complete = _complete(self.graph)
+        partial = set(uses) - complete if self.graph.inputs else set()
         found: dict[int, ast.expr] = {}
         if partial:
+            whole = [v for v in uses if v in complete][:1]  # one that has the full batch shape tells it
             pairs = [ast.Tuple([self.where[v], ast.Constant(self.graph[v].type.rank)], ast.Load())
-                     for v in self.graph.inputs]
+                     for v in whole or self.graph.inputs]
             batch = self.names.new("batch")
             self.lines.append(_statement(batch, self.emitter.call("batch_shape", *pairs)))
         for v, count in uses.items():
