@@ -1,4 +1,4 @@
-"""What a hostile reader of the first issue would try: each test is a failure that was found and repaired, or a claim."""
+"""What a hostile reader of the first issue would try: claims, and failures that were found and repaired."""
 
 from __future__ import annotations
 
