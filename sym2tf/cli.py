@@ -13,6 +13,7 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from sym2tf.compiled import REAL_DTYPES, CompiledFunction
 from sym2tf.console import discard_output, notice, showing_everything, write_data
 from sym2tf.datafile import DataFile, read_data_file
 from sym2tf.doctor import examine
-from sym2tf.errors import ArgumentError, DataError, RenderError, ResourceLimitError, Sym2TFError
+from sym2tf.errors import ArgumentError, DataError, FitWarning, RenderError, ResourceLimitError, Sym2TFError
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.types import Kind
 from sym2tf.render.api import FORMATS, write_atomically
@@ -157,7 +158,9 @@ def fit(options: argparse.Namespace) -> int:
     cost = sym2tf.parse(_text(options.expression))
     params = None if options.params is None else _start_values(options.params)
     table = read_data_file(options.data)
-    result = sym2tf.fit(cost, _columns(cost, table, dict(options.column), params), params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)  # the summary says it, and the status
+        result = sym2tf.fit(cost, _columns(cost, table, dict(options.column), params), params)
     print(json.dumps(_as_json(result), indent=2) if options.json else result.summary())
     if options.plot is not None:
         _save(result.plot(), options.plot)

@@ -1,4 +1,4 @@
-"""The exceptions that sym2tf raises; all derive from `Sym2TFError`.
+"""The exceptions that sym2tf raises, which all derive from `Sym2TFError`, and its warnings.
 
 Where a standard exception says the same thing to existing code (`ValueError`, `TypeError`), the class derives from
 it as well, so that callers who know only Python's own hierarchy still catch the right thing.
@@ -72,6 +72,10 @@ class DataError(FitError, ValueError):
 
 class SingularProblemError(FitError):
     """A fit whose parameters are not determined by the data."""
+
+
+class FitWarning(UserWarning):
+    """A fit whose result is no minimum, or is not known to be one."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import sym2tf
 from sym2tf import Parameter, fit
-from sym2tf.errors import ArgumentError, DataError, FitError, SingularProblemError
+from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, SingularProblemError
 from sym2tf.fit import linear
 from sym2tf.fit import objective as objectives
 from sym2tf.fit.classify import classify
@@ -377,12 +377,25 @@ def test_logistic_regression_agrees_with_scipy_and_has_no_standard_errors() -> N
         result.plot()
 
 
-def test_separable_classes_have_no_minimum_and_are_reported_so() -> None:
-    cost = over(sp.log(1 + sp.exp(-y[i] * (w * x[i] + b))))
-    result = fit(cost, {x: XS, y: np.sign(XS - 2.5)}, [w, b], max_iterations=30)
+SEPARABLE = over(sp.log(1 + sp.exp(-y[i] * (w * x[i] + b))))
+
+
+@pytest.mark.parametrize("most", [10, 1000])
+@pytest.mark.parametrize("labels", [np.sign(XS - 2.5), np.array([-1, -1, 1, 1, 1, 1])])
+def test_separable_classes_have_no_minimum_and_are_reported_so(labels: np.ndarray, most: int) -> None:
+    with pytest.warns(FitWarning, match="no minimum .are two classes perfectly separated") as raised:
+        result = fit(SEPARABLE, {x: XS, y: labels}, [w, b], max_iterations=most)
+    assert raised[0].filename == __file__
+    assert str(raised[0].message) == result.message
     assert not result.success
-    assert "not converged" in result.message
+    assert result.message.startswith("not converged")
+    assert ("limit of iterations" in result.message) == (most == 10)
     assert "NOT CONVERGED" in repr(result)
+
+
+def test_a_parameter_that_runs_away_beside_one_that_does_not_is_seen() -> None:
+    with pytest.warns(FitWarning, match="parameters grow without end"):
+        fit(sp.exp(-a) + b**2, params={a: 0, b: 1})
 
 
 def test_the_valley_of_rosenbrock_is_followed_to_its_end() -> None:
@@ -413,11 +426,25 @@ def test_bounds_stop_a_quadratic_cost_that_is_no_sum_of_squares() -> None:
     np.testing.assert_allclose(result.estimates, [1, 0.5], rtol=1e-7)
 
 
-def test_a_minimum_without_curvature_is_not_called_converged() -> None:
-    result = fit(over(sp.Abs(y[i] - b)), {y: np.array([1.0, 2.0, 4.0])}, [b])
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        (sp.Abs(y[i] - b), r"not smooth \(Abs\).*sqrt\(r\*\*2 \+ eps\) for Abs\(r\), or use a Huber loss"),
+        (sp.Max(y[i] - b, 0) - sp.Min(y[i] - b, 0), r"not smooth \((Max, Min|Min, Max)\).*log\(1 \+ exp"),
+    ],
+)
+def test_a_cost_with_corners_is_not_called_converged(term: Any, words: str) -> None:
+    with pytest.warns(FitWarning, match=words):
+        result = fit(over(term), {y: np.array([1.0, 2.0, 4.0])}, [b])
     np.testing.assert_allclose(result.params[b], 2, atol=1e-6)
     assert not result.success
-    assert "Hessian is not positive definite" in result.message
+    assert "terminated successfully" not in result.message
+
+
+def test_corners_in_the_data_or_smoothed_do_not_disturb() -> None:
+    smooth = over(sp.sqrt((y[i] - b) ** 2 + sp.Rational(1, 10)) + sp.Abs(y[i]))
+    result = fit(smooth, {y: np.array([1.0, 2.0, 4.0])}, [b])
+    assert result.success
 
 
 def test_many_parameters_are_fitted_without_a_hessian() -> None:
@@ -468,11 +495,21 @@ def test_nist_nonlinear_problems_reach_their_certified_values_from_both_starts(n
     assert digits(np.sqrt(np.diag(result.covariance)), certified[:, 3]) > 9
 
 
-def test_giving_up_is_said() -> None:
-    result = fit((1 - a) ** 2 + 100 * (b - a**2) ** 2, params={a: -1.2, b: 1}, max_iterations=3)
+def test_giving_up_is_said_with_the_limit_and_without_praise() -> None:
+    rosenbrock = (1 - a) ** 2 + 100 * (b - a**2) ** 2
+    with pytest.warns(FitWarning, match=r"the limit of iterations is reached \(max_iterations=3\)"):
+        result = fit(rosenbrock, params={a: -1.2, b: 1}, max_iterations=3)
     assert not result.success
-    assert result.message.startswith("not converged")
+    assert result.message.startswith("not converged after 3 iterations: the limit")
     assert "gradient norm" in result.message
+    assert "success" not in result.message
+    assert "start values" not in result.message
+
+
+def test_a_fit_that_fails_from_the_default_start_says_what_to_give() -> None:
+    cost = over((y[i] - a * sp.exp(-k * x[i]) - c) ** 2)
+    with pytest.warns(FitWarning, match=r"start values were all 0 \(the default\): give params=\{a: ..., c: ..., k"):
+        fit(cost, {x: XS, y: XS**2}, max_iterations=3)
 
 
 def test_large_data_are_evaluated_by_tensorflow_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:

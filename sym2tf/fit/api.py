@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import ArgumentError, FitError, SingularProblemError
+from sym2tf.errors import ArgumentError, FitError, FitWarning, SingularProblemError
 from sym2tf.fit.classify import classify, extract
 from sym2tf.fit.inference import infer
 from sym2tf.fit.residuals import residuals_of, run
@@ -42,6 +43,9 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
     Returns:
         A `FitResult`; look at `success` where the cost is not quadratic.
 
+    Warns:
+        FitWarning: the solver has not converged; says why and what to try.
+
     Raises:
         ArgumentError: unknown, unused or repeated symbols, a cost that is not scalar, bounds that do not fit.
         DataError: data that are missing, empty, not finite, not numbers, of different lengths, or fewer than
@@ -72,6 +76,8 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
     finished = time.perf_counter()
     if not np.isfinite(solution.theta).all():
         raise FitError(f"the estimates are not finite: {solution.theta}")
+    if not solution.success:
+        warnings.warn(solution.message, FitWarning, stacklevel=2)
     stopped = np.isin(problem.names, solution.at_bounds)
     return made(
         problem,

@@ -119,6 +119,7 @@ def solve_quadratic(problem: Problem) -> Solution | None:
         objective.evaluations,
         g,
         float(eigenvalues[-1] / eigenvalues[0]),
+        hessian=H,
     )
 
 

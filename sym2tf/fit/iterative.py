@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import FitError
+from sym2tf.fit.convergence import cause_of_failure
 from sym2tf.fit.linear import power_of_two
 from sym2tf.fit.objective import Objective
 from sym2tf.fit.residuals import Residuals
 from sym2tf.fit.solution import Solution, listed, scaled_eigen
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.wording import counted
 from sym2tf.lazy import lazy
 
 optimize = lazy("scipy.optimize")
@@ -59,17 +61,18 @@ def solve_smooth(problem: Problem, residuals: Residuals | None = None, *, max_it
     if squares is not None:
         theta, iterations, said = _levenberg_marquardt(problem, objective, squares, theta, max_iterations)
         if newton:
-            theta, steps = _polish(problem, objective, theta)
+            theta, steps = _polish(problem, objective, theta, max_iterations - iterations)
             iterations += steps
     for _ in range(ROUNDS):
-        if squares is not None and _remaining(problem, objective, theta, newton) <= 1:
+        if squares is not None and (iterations >= max_iterations or _remaining(problem, objective, theta, newton) <= 1):
+            status = iterations < max_iterations
             break
         with np.errstate(all="ignore"):
             run = _one_run(problem, objective, theta, newton, max_iterations - iterations)
         moved, theta = not np.array_equal(theta, run.x), run.x
         iterations, said, status = iterations + int(run.nit), str(run.message), bool(run.success)
         if newton:
-            theta, steps = _polish(problem, objective, theta)
+            theta, steps = _polish(problem, objective, theta, max_iterations - iterations)
             iterations += steps
         if _remaining(problem, objective, theta, newton) <= 1 or iterations >= max_iterations:
             break
@@ -79,7 +82,7 @@ def solve_smooth(problem: Problem, residuals: Residuals | None = None, *, max_it
         elif not moved:
             break
     solver = _solver(problem, objective, newton, squares is not None)
-    return _report(problem, objective, theta, newton, solver, iterations, said, status)
+    return _report(problem, objective, theta, newton, solver, iterations, max_iterations, said, status)
 
 
 def _levenberg_marquardt(
@@ -200,11 +203,11 @@ def _off_a_saddle(objective: Objective, theta: Array) -> Array | None:
     return None
 
 
-def _polish(problem: Problem, objective: Objective, theta: Array) -> tuple[Array, int]:
+def _polish(problem: Problem, objective: Objective, theta: Array, most: int) -> tuple[Array, int]:
     """Newton steps while they get shorter: the last digits, which no search by cost values can see."""
     low, high = problem.packed("lower"), problem.packed("upper")
     last, steps = np.inf, 0
-    for _ in range(POLISHING):
+    for _ in range(min(POLISHING, most)):
         value, g = objective.value_and_gradient(theta)
         found = _newton_step(objective, theta, ~_active(problem, theta, g))
         if found is None:
@@ -246,6 +249,7 @@ def _report(
     newton: bool,
     solver: str,
     iterations: int,
+    most: int,
     said: str,
     status: bool,
 ) -> Solution:
@@ -258,14 +262,13 @@ def _report(
         message = f"converged: the gradient norm is {norm:.3g}"
         if newton:
             message += ", and the Newton step still to go is below 1e-7 of every parameter or of its scale"
-    elif newton and step is None:
-        message = (
-            f"not converged: after {iterations} iterations the gradient norm is {norm:.3g}, "
-            f"but the Hessian is not positive definite there, so this is no isolated minimum ({said})"
-        )
     else:
-        message = f"not converged: after {iterations} iterations the gradient norm is {norm:.3g} ({said})"
-    stopped = tuple(n for n, a in zip(problem.names, active, strict=True) if a)
+        stopped = "" if status else said
+        if iterations >= most:
+            stopped = f"the limit of iterations is reached (max_iterations={most})"
+        way = None if step is None else step[0]
+        cause = cause_of_failure(problem, objective, theta, way, newton and step is None, stopped)
+        message = f"not converged after {counted(iterations, 'iteration')}: {cause} (gradient norm {norm:.3g})"
     return Solution(
         theta,
         solver,
@@ -275,8 +278,9 @@ def _report(
         objective.evaluations,
         g,
         step[1] if step is not None else None,
-        at_bounds=stopped,
+        at_bounds=tuple(n for n, a in zip(problem.names, active, strict=True) if a),
         degenerate=newton and step is None and status and _off_a_saddle(objective, theta) is None,
+        hessian=objective.hessian(theta) if newton else None,
     )
 
 

@@ -37,6 +37,8 @@ class Objective:
     Attributes:
         engine: `"NumPy"` or `"TensorFlow"`.
         evaluations: of the cost (with its gradient).
+        graph: of the cost, rewritten but not optimised.
+        wrt: the free parameters in it.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -45,7 +47,7 @@ class Objective:
         self.graph = stabilize(extract(problem.graph, {"out": problem.graph.outputs["out"]}))
         nodes = {self.graph[v].attributes["name"]: v for v in self.graph.inputs}
         self._free = [u.name for u in problem.free]
-        self._wrt = [nodes[name] for name in self._free]
+        self.wrt = [nodes[name] for name in self._free]
         size = sum(a.size for a in problem.data.values())
         self.engine = "TensorFlow" if size >= TENSORFLOW_FROM else "NumPy"
         self._compute = self._tensorflow() if self.engine == "TensorFlow" else self._numpy()
@@ -53,7 +55,7 @@ class Objective:
         self._last: tuple[bytes, float, Array] | None = None
 
     def _numpy(self) -> Callable[[dict[str, Array]], tuple[Any, list[Any]]]:
-        graph, _ = optimize(derivatives.gradient(self.graph, self._wrt, values=True))
+        graph, _ = optimize(derivatives.gradient(self.graph, self.wrt, values=True))
         compute = program(graph)
         names = [f"d/{derivatives.name_of('out', k)}" for k in range(len(self._free))]
 
@@ -89,7 +91,7 @@ class Objective:
         """Make the program of the Hessian; False where there is no second derivative."""
         if self._hessian is None:
             try:
-                graph, _ = optimize(derivatives.hessian(self.graph, self._wrt))
+                graph, _ = optimize(derivatives.hessian(self.graph, self.wrt))
             except DifferentiationError:
                 return False
             self._hessian = program(graph)

@@ -28,6 +28,7 @@ class Solution:
         J: their Jacobian.
         at_bounds: names of the parameters that a bound stopped.
         degenerate: the gradient vanishes there, but the Hessian is singular: it is no isolated minimum.
+        hessian: (p, p), of the cost, where it was formed.
     """
 
     theta: Array
@@ -43,6 +44,7 @@ class Solution:
     J: Array | None = field(default=None, repr=False)
     at_bounds: tuple[str, ...] = ()
     degenerate: bool = False
+    hessian: Array | None = field(default=None, repr=False)
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:

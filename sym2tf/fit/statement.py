@@ -13,9 +13,9 @@ import numpy as np
 import sympy as sp
 
 from sym2tf.errors import ArgumentError, DataError, ShapeError, SizeError
-from sym2tf.fit.implicit import require_data
 from sym2tf.fit.observations import with_observation_axis
 from sym2tf.fit.parameters import Parameter, Unknown, decided
+from sym2tf.fit.roles import require_data
 from sym2tf.fit.wording import counted, kind_of
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.lower import lower
@@ -356,12 +356,18 @@ def _sizes_from(
         if shape:
             shapes[name] = tuple(shape)
     sizes = dict(given)
-    for axis in Binding(graph).axes:
+    axes = Binding(graph).axes
+    for axis in axes:
         linear = linear_in_one(axis.length)
         if linear is None or axis.input not in shapes or -axis.axis > len(shapes[axis.input]):
             continue
         name, slope, offset = linear
         sizes.setdefault(name, (shapes[axis.input][axis.axis] - offset) // slope)
+    own = {(a.input, a.axis): a.length for a in axes if a.exact}
+    for axis in axes:  # a parameter of which only elements are used has as many as that
+        linear = linear_in_one(own[axis.input, axis.axis])
+        if not axis.exact and isinstance(axis.length, int) and axis.input in stated and linear is not None:
+            sizes.setdefault(linear[0], axis.length)
     return sizes
 
 
