@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.stats
 import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,7 +172,7 @@ def test_an_expanded_square_is_solved_by_a_newton_step_and_says_so() -> None:
     assert result.problem == "quadratic"
     assert "Newton" in result.solver
     assert result.stderr is None
-    assert "likelihood" in result.stderr_reason
+    assert "likelihood=True" in result.stderr_reason
 
 
 def test_an_equation_is_least_squares_with_indices_or_with_plain_symbols() -> None:
@@ -375,6 +376,93 @@ def test_logistic_regression_agrees_with_scipy_and_has_no_standard_errors() -> N
         result.predict({x: GRID})
     with pytest.raises(FitError, match="no sum of squares"):
         result.plot()
+
+
+COUNTS = np.random.default_rng(7).poisson(np.exp(0.4 * GRID - 0.5)).astype(float)
+POISSON = over(sp.exp(w * x[i] + b) - y[i] * (w * x[i] + b) + sp.loggamma(y[i] + 1))
+
+
+def test_a_poisson_likelihood_has_the_errors_of_its_information() -> None:
+    result = fit(POISSON, {x: GRID, y: COUNTS}, [w, b], likelihood=True)
+    columns = np.column_stack([GRID, np.ones(80)])
+    mean = np.exp(columns @ result.estimates)
+    np.testing.assert_allclose(columns.T @ (mean - COUNTS), 0, atol=1e-9)
+    np.testing.assert_allclose(result.covariance, np.linalg.inv(columns.T @ (mean[:, None] * columns)), rtol=1e-10)
+    np.testing.assert_allclose(result.standard_errors, np.sqrt(np.diag(result.covariance)), rtol=1e-14)
+    np.testing.assert_allclose(result.log_likelihood, scipy.stats.poisson.logpmf(COUNTS, mean).sum(), rtol=1e-12)
+    assert result.observations == 80
+    assert result.degrees_of_freedom is None
+    text = result.summary()
+    for due in ("maximum likelihood", f"log-likelihood: {result.log_likelihood:.10g}", "observations:   80\n", " z "):
+        assert due in text
+    assert "R²" not in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("w "))
+    half = 1.959963984540054 * result.stderr[w]
+    np.testing.assert_allclose(float(row[5]), result.params[w] + half, rtol=1e-5)
+
+
+def test_a_logistic_likelihood_agrees_with_the_closed_form_of_its_information() -> None:
+    cost = over(sp.log(1 + sp.exp(-y[i] * (w * x[i] + b))))
+    result = fit(cost, {x: GRID, y: LABELS}, [w, b], likelihood=True)
+    columns = np.column_stack([GRID, np.ones(80)])
+    chance = 1 / (1 + np.exp(-columns @ result.estimates))
+    due = np.linalg.inv(columns.T @ ((chance * (1 - chance))[:, None] * columns))
+    np.testing.assert_allclose(result.covariance, due, rtol=1e-10)
+    assert result.stderr_reason == ""
+
+
+def test_a_gaussian_likelihood_with_its_scale_agrees_with_the_closed_form() -> None:
+    cost = over((y[i] - w * x[i] - b) ** 2 / (2 * t**2) + sp.log(t) + sp.log(2 * sp.pi) / 2)
+    result = fit(cost, {x: XS, y: YS}, {w: 2, b: 1, t: 1}, likelihood=True)
+    theta, errors = ols(np.column_stack([XS, np.ones(6)]), YS)
+    scale = np.sqrt(np.mean((YS - theta[0] * XS - theta[1]) ** 2))
+    np.testing.assert_allclose(result.estimates, [*theta, scale], rtol=1e-9)
+    due = [*(errors * np.sqrt(4 / 6)), scale / np.sqrt(12)]  # variances by n, not n - 2; var(scale) = scale^2/(2n)
+    np.testing.assert_allclose(result.standard_errors, due, rtol=1e-8)
+    density = scipy.stats.norm.logpdf(YS, theta[0] * XS + theta[1], scale)
+    np.testing.assert_allclose(result.log_likelihood, density.sum(), rtol=1e-12)
+    assert result.observations == 6
+
+
+@pytest.mark.parametrize("weight", [1 / s[i] ** 2, sp.Rational(1, 4)])
+def test_a_gaussian_likelihood_with_known_scales_has_absolute_errors(weight: Any) -> None:
+    sigma = np.array([1.0, 2.0, 0.5, 1.0, 3.0, 1.0]) if weight.has(s) else np.full(6, 2.0)
+    data = {x: XS, y: YS} | ({s: sigma} if weight.has(s) else {})
+    cost = over(weight * (y[i] - w * x[i] - b) ** 2 / 2)
+    result = fit(cost, data, [w, b], likelihood=True)
+    scaled = np.column_stack([XS, np.ones(6)]) / sigma[:, None]
+    np.testing.assert_allclose(result.covariance, np.linalg.inv(scaled.T @ scaled), rtol=1e-12)
+    assert "QR" in result.solver
+    assert result.observations == 6
+    np.testing.assert_allclose(result.log_likelihood, -result.cost, rtol=1e-15)
+
+
+def test_observations_of_a_likelihood_are_those_of_the_data_axis() -> None:
+    features = RNG.standard_normal((30, 3))
+    classes = np.eye(3)[RNG.integers(0, 3, 30)]
+    score = sp.Sum(X[i, j] * z[j, c], (j, 0, k - 1))
+    m = sp.Symbol("m", integer=True)
+    log_sum = sp.log(sp.Sum(sp.exp(score), (c, 0, m - 1)))
+    cost = over(-sp.Sum(y[i, c] * score, (c, 0, m - 1)) + log_sum) + sp.Sum(z[j, c] ** 2, (j, 0, k - 1), (c, 0, m - 1))
+    result = fit(cost, {X: features, y: classes}, likelihood=True)
+    assert result.observations == 30
+    assert result.names[0] == "z[0,0]"
+    lagged = sp.Sum((x[i + 1] - a * x[i]) ** 2, (i, 0, n - 2)) / 2
+    assert fit(lagged, {x: XS}, likelihood=True).observations == 5
+    two = over(sp.cosh(y[i] - a)) + over(sp.log(sp.cosh(y[i] - a))) + sp.Sum(sp.cosh(x[i] - a), (i, 0, k - 1))
+    assert fit(two, {y: YS, x: XS[:4]}, likelihood=True).observations == 10
+
+
+def test_what_is_no_sum_over_observations_is_no_likelihood() -> None:
+    with pytest.raises(ArgumentError, match="divided by n: leave that out"):
+        fit(POISSON / n, {x: GRID, y: COUNTS}, [w, b], likelihood=True)
+    with pytest.raises(ArgumentError, match="is an equation, which is fitted by least squares"):
+        fit(sp.Eq(y[i], b), {y: YS}, likelihood=True)
+    with pytest.raises(ArgumentError, match="True or False, got 'yes'"):
+        fit(POISSON, {x: GRID, y: COUNTS}, [w, b], likelihood="yes")
+    stopped = fit(POISSON, {x: GRID, y: COUNTS}, {w: Parameter(bounds=(0, 0.1)), b: 0}, likelihood=True)
+    assert stopped.stderr is None
+    assert "bound" in stopped.stderr_reason
 
 
 SEPARABLE = over(sp.log(1 + sp.exp(-y[i] * (w * x[i] + b))))

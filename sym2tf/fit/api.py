@@ -11,13 +11,16 @@ import numpy as np
 from sym2tf.errors import ArgumentError, FitError, FitWarning, SingularProblemError
 from sym2tf.fit.classify import classify, extract
 from sym2tf.fit.inference import infer
+from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
 from sym2tf.fit.residuals import residuals_of, run
 from sym2tf.fit.result import FitResult, made
 from sym2tf.fit.solvers import solve
 from sym2tf.fit.statement import state
 
 
-def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int = 1000) -> FitResult:
+def fit(
+    cost: Any, data: Any = None, params: Any = None, *, likelihood: bool = False, max_iterations: int = 1000
+) -> FitResult:
     """Estimate the parameters that minimise a symbolic cost over data.
 
     The class of the problem is read off the graph of the cost. Sums of squares of residuals linear in the
@@ -38,6 +41,8 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
             by default every symbol that is not data, except what is observed (the left side of an equation) or
             subscripted by observations as the data are: that is an error. Where it is given, any other unknown
             symbol is an error.
+        likelihood: declares the cost to be a negative log-likelihood (the sum over the observations, in full but
+            for constants): standard errors then come from the inverse of its Hessian at the minimum.
         max_iterations: after which an iterative solver gives up.
 
     Returns:
@@ -47,7 +52,8 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
         FitWarning: the solver has not converged; says why and what to try.
 
     Raises:
-        ArgumentError: unknown, unused or repeated symbols, a cost that is not scalar, bounds that do not fit.
+        ArgumentError: unknown, unused or repeated symbols, a cost that is not scalar or no likelihood though declared
+            one, bounds that do not fit.
         DataError: data that are missing, empty, not finite, not numbers, of different lengths, or fewer than
             parameters.
         SingularProblemError: the data do not determine all parameters; names the combinations.
@@ -58,8 +64,12 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
     """
     if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
         raise ArgumentError(f"max_iterations must be a positive integer, got {max_iterations!r}")
+    if not isinstance(likelihood, bool):
+        raise ArgumentError(f"likelihood must be True or False, got {likelihood!r}")
     start = time.perf_counter()
     problem = state(cost, data, params)
+    if likelihood:
+        require_likelihood(problem)
     structure = classify(problem)
     residuals = residuals_of(problem, structure) if structure.residuals is not None else None
     prepared = time.perf_counter()
@@ -73,6 +83,8 @@ def fit(cost: Any, data: Any = None, params: Any = None, *, max_iterations: int 
         problem,
         problem.unpacked(solution.theta),
     )
+    if likelihood:
+        inference = infer_from_likelihood(problem, residuals, solution, float(value["out"].reshape(())), inference)
     finished = time.perf_counter()
     if not np.isfinite(solution.theta).all():
         raise FitError(f"the estimates are not finite: {solution.theta}")

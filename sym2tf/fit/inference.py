@@ -34,6 +34,7 @@ class Inference:
             known.
         observed: the observed values, where the model is known.
         condition: of the problem with scaled columns.
+        log_likelihood: at the estimates, where the cost was declared to be its negative.
     """
 
     covariance: Array | None = None
@@ -47,6 +48,7 @@ class Inference:
     residuals: Array | None = None
     observed: Array | None = None
     condition: float | None = None
+    log_likelihood: float | None = None
 
 
 def infer(problem: Problem, structure: Structure, residuals: Residuals | None, solution: Solution) -> Inference:
@@ -59,7 +61,10 @@ def infer(problem: Problem, structure: Structure, residuals: Residuals | None, s
         SingularProblemError: the Jacobian at the minimum has not full rank.
     """
     if residuals is None:
-        reason = "standard errors need a sum of squares or a declared likelihood, and the cost is neither"
+        reason = (
+            "standard errors need a sum of squares; if the cost is a negative log-likelihood, say so with "
+            "fit(..., likelihood=True)"
+        )
         return Inference(no_stderr=reason, no_r_squared="the cost is no sum of squares", condition=solution.condition)
     if solution.residual is None or solution.J is None:
         r, J = residuals.evaluate(solution.theta)

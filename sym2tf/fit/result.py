@@ -65,6 +65,7 @@ class FitResult:
         residuals: observed - model in the shape of the data.
         residual_std: the residual standard deviation.
         r_squared: where it means something, else None; `r_squared_reason` says why.
+        log_likelihood: minus the cost, where it was declared a negative log-likelihood.
         cost, gradient_norm: at the estimates.
         success, message: whether and how the solver converged.
         iterations, evaluations: what it took.
@@ -87,6 +88,7 @@ class FitResult:
     degrees_of_freedom: int | None
     r_squared: float | None
     r_squared_reason: str
+    log_likelihood: float | None
     cost: float
     gradient_norm: float
     success: bool
@@ -264,6 +266,7 @@ def made(statement: Problem, model: Model | None, no_model: str, inference: Infe
         degrees_of_freedom=inference.degrees_of_freedom,
         r_squared=inference.r_squared,
         r_squared_reason=inference.no_r_squared,
+        log_likelihood=inference.log_likelihood,
         condition=inference.condition,
         statement=statement,
         model=model,

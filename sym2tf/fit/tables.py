@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sym2tf.fit.result import FitResult
 
 WIDTH = 100
-HEAD = ("parameter", "estimate", "std. error", "t", "[0.025", "0.975]")
 
 
 def number(x: float, digits: int = 8) -> str:
@@ -27,8 +26,8 @@ def number(x: float, digits: int = 8) -> str:
 
 def text_summary(result: FitResult) -> str:
     """Aligned text, as statisticians know it."""
-    cells = [HEAD, *cells_of(result)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(HEAD))]
+    cells = [head_of(result), *cells_of(result)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
         for row in cells
@@ -37,7 +36,8 @@ def text_summary(result: FitResult) -> str:
     rule = "-" * width
     facts = facts_of(result)
     label = max(len(name) for name, _ in facts)
-    text = [f"Fit: {result.problem}", "=" * width, lines[0], rule, *lines[1:], "=" * width]
+    likelihood = "maximum likelihood, " if result.log_likelihood is not None else ""
+    text = [f"Fit: {likelihood}{result.problem}", "=" * width, lines[0], rule, *lines[1:], "=" * width]
     for name, value in facts:
         text += _wrapped(f"{name + ':':<{label + 1}} ", value, max(width, 80))
     return "\n".join(text)
@@ -49,16 +49,29 @@ def html_summary(result: FitResult) -> str:
     def row(cells: tuple[str, ...], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
-    table = [row(HEAD, "th"), *(row(cells, "td") for cells in cells_of(result))]
+    table = [row(head_of(result), "th"), *(row(cells, "td") for cells in cells_of(result))]
     left = "style='text-align:left'"
     facts = [f"<tr><th {left}>{html.escape(n)}</th><td {left}>{html.escape(v)}</td></tr>" for n, v in facts_of(result)]
     return "\n".join(["<table>", *table, "</table>", "<table>", *facts, "</table>"])
 
 
-def cells_of(result: FitResult) -> list[tuple[str, ...]]:
-    """One row for each element of a parameter; t and the 95% interval from Student's distribution."""
+def head_of(result: FitResult) -> tuple[str, ...]:
+    """The names of the columns."""
+    ratio = "t" if result.log_likelihood is None else "z"
+    return ("parameter", "estimate", "std. error", ratio, "[0.025", "0.975]")
+
+
+def _quantile(result: FitResult) -> float:
+    """Half the width of a 95% interval in standard errors: Student's, or the normal one for likelihoods."""
+    if result.log_likelihood is not None:
+        return float(scipy_special.ndtri(0.975))
     freedom = result.degrees_of_freedom
-    quantile = scipy_special.stdtrit(freedom, 0.975) if freedom is not None and freedom > 0 else np.nan
+    return float(scipy_special.stdtrit(freedom, 0.975)) if freedom is not None and freedom > 0 else np.nan
+
+
+def cells_of(result: FitResult) -> list[tuple[str, ...]]:
+    """One row for each element of a parameter, with its ratio to the standard error and its 95% interval."""
+    quantile = _quantile(result)
     found: list[tuple[str, ...]] = []
     for name, x, s in result.rows():
         if s is None:
@@ -76,11 +89,15 @@ def cells_of(result: FitResult) -> list[tuple[str, ...]]:
 def facts_of(result: FitResult) -> list[tuple[str, str]]:
     """Everything else in words: `(name, value)`."""
     facts = [("cost", f"{describe(result.statement.cost)} = {number(result.cost, 10)}")]
+    if result.log_likelihood is not None:
+        facts.append(("log-likelihood", number(result.log_likelihood, 10)))
     if result.observations is not None:
-        facts.append(("observations", f"{result.observations} (degrees of freedom: {result.degrees_of_freedom})"))
+        freedom = result.degrees_of_freedom
+        more = "" if freedom is None else f" (degrees of freedom: {freedom})"
+        facts.append(("observations", f"{result.observations}{more}"))
     if result.r_squared is not None:
         facts.append(("R²", f"{result.r_squared:.8f}"))
-    else:
+    elif result.log_likelihood is None:
         facts.append(("R²", f"none: {result.r_squared_reason}"))
     if result.residual_std is not None:
         facts.append(("residual std.", number(result.residual_std)))
