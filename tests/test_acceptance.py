@@ -204,3 +204,13 @@ class TestBombs:
 
     def test_a_number_that_cannot_be_printed_does_not_stop_what_can_be_computed(self):
         assert -1 <= float(sym2tf.compile(x + sp.sin(unevaluated(10, 400), evaluate=False))(0.0)) <= 1
+
+
+def test_the_gradient_of_a_piecewise_grows_linearly_with_its_branches():
+    def nodes(count):
+        branches = [(k * x, x < k) for k in range(count)]
+        gradient = sym2tf.compile(sp.Piecewise(*branches, (0, True), evaluate=False)).gradient(x)
+        edges = sum(len(gradient.lowered.operands(v)) for v in gradient.lowered.order)
+        return edges
+
+    assert nodes(400) < 2.2 * nodes(200)

@@ -8,7 +8,7 @@ branch not taken), and never not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sym2tf.ir.dims import Size
@@ -21,6 +21,8 @@ from sym2tf.ops.indexing import expand, restore, squeeze, sum_
 from sym2tf.ops.leaves import size
 from sym2tf.ops.logic import and_, less, or_, select
 from sym2tf.ops.values import Value, apply, constant, with_kind, with_rank, with_shape
+
+_WIDEST = 3  # conjuncts of a guard that are kept flat
 
 
 class Partial(NamedTuple):
@@ -62,7 +64,11 @@ def both(guard: Value | None, other: Value | None) -> Value | None:
         return guard
     # `c & d & c` is `c & d`: nested branches under one condition keep one guard
     parts = {v.id: v for g in (guard, other) for v in _conjuncts(g)}
-    return next(iter(parts.values())) if len(parts) == 1 else and_(*parts.values())
+    for g in (guard, other):
+        if len(parts) == len(_conjuncts(g)):
+            return g
+    # nested beyond that: the guards of a Piecewise of n branches have n conjuncts, and must not cost n squared
+    return and_(*parts.values()) if len(parts) <= _WIDEST else and_(guard, other)
 
 
 def guarded(answer: Any, guard: Value | None) -> Partial:
@@ -141,7 +147,7 @@ def _sum(values: Sequence[Value]) -> Value:
     return total
 
 
-def _conjuncts(guard: Value) -> Iterable[Value]:
+def _conjuncts(guard: Value) -> Sequence[Value]:
     if guard.node.op is and_:
         return [Value(guard.builder, u) for u in guard.builder.operands[guard.id]]
     return [guard]
