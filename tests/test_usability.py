@@ -12,7 +12,7 @@ import pytest
 import sympy as sp
 
 import sym2tf
-from sym2tf.errors import ArgumentError, UnsupportedExpressionError
+from sym2tf.errors import ArgumentError, ShapeError, SizeError, UnsupportedExpressionError
 from sym2tf.ir.op import Op
 from sym2tf.ops import OPS
 from sym2tf.trees import leaves
@@ -116,3 +116,65 @@ def test_a_pickled_fit_predicts_the_same():
     assert again.summary() == fit.summary()
     assert again.params[w] == fit.params["w"]
     np.testing.assert_array_equal(again.predict({x: [2.0, 3.0]}), fit.predict({x: [2.0, 3.0]}))
+
+
+# Elements and lengths -----------------------------------------------------------------------------------------------
+
+
+def test_elements_beyond_the_data_are_an_error_that_says_how_many_are_needed():
+    f = sym2tf.compile(sp.Sum(X[i] ** 2, (i, 0, n - 1)))
+    with pytest.raises(SizeError, match="X has length 3 on core axis -1, but at least 10 elements are needed"):
+        f.gradient(X[9])([1.0, 2.0, 3.0])
+    assert f.gradient(X[2])([1.0, 2.0, 3.0]) == 6
+    with pytest.raises(ShapeError, match="element -1 of an axis of length n: elements count from 0 to n-1"):
+        f.gradient(X[-1])
+
+
+def test_negative_subscripts_are_refused_with_the_first_and_last_element():
+    hint = r"indices are zero-based, the first element is \[0\] and the last one \[n - 1\]"
+    with pytest.raises(UnsupportedExpressionError, match=r"X\[-1\]: the subscript -1 is negative: " + hint):
+        sym2tf.compile(X[-1])
+    with pytest.raises(UnsupportedExpressionError, match=r"X\[i - 1\]: the subscript i - 1 starts at -1, negative: "):
+        sym2tf.compile(X[i] - X[i - 1])
+
+
+def test_a_symbol_that_only_stands_for_the_end_of_data_is_their_length():
+    f = sym2tf.compile(X[n - 1] - X[0])
+    assert (f.arguments, f.signature, f.sizes) == (("X",), "(n)->()", {"n": False})
+    assert f([1.0, 5.0, 9.0]) == 8
+    assert f([1.0, 5.0, 9.0], n=2) == 4
+    assert f.gradient(X)([1.0, 5.0, 9.0]).numpy().tolist() == [-1, 0, 1]
+    with pytest.raises(SizeError, match="at least 1 element is needed"):
+        f([])
+
+
+def test_where_only_elements_are_used_the_data_may_be_longer():
+    f = sym2tf.compile(X[0] + 2 * X[1])
+    assert f([1.0, 2.0, 3.0]) == 5
+    assert f([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]]).numpy().tolist() == [5, 2]
+    assert f.gradient(X)([1.0, 2.0, 3.0]).numpy().tolist() == [1, 2, 0]
+    with pytest.raises(SizeError, match="X has length 1 on core axis -1, but at least 2 elements are needed"):
+        f([1.0])
+    with pytest.raises(SizeError, match="X has length 4 on core axis -1, but 3 elements are needed"):
+        sym2tf.compile(sp.Sum(X[i], (i, 0, 2)))([1.0, 2.0, 3.0, 4.0])
+
+
+def test_an_element_beyond_a_given_prefix_is_refused():
+    f = sym2tf.compile(sp.Sum(X[i], (i, 0, n - 1)) + X[2])
+    assert f([1.0, 5.0, 9.0]) == 24
+    with pytest.raises(SizeError, match="X has length 2 on core axis -1, but at least 3 elements are needed"):
+        f([1.0, 5.0, 9.0], n=2)
+
+
+def test_a_size_is_never_given_in_vain():
+    m = sp.Symbol("m", integer=True)
+    f = sym2tf.compile(sp.Sum(X[i], (i, 0, n - 1)) + sp.Sum(X[i], (i, 0, m - 1)))
+    assert f([1.0, 5.0], n=2, m=2) == 12
+    with pytest.raises(SizeError, match="n = 1 cannot be given here, where X has other ranges too"):
+        f([1.0, 5.0], n=1, m=2)
+
+
+def test_one_element_too_few_hints_at_counting_from_zero():
+    f = sym2tf.compile(sp.Sum(X[i], (i, 1, n)))
+    with pytest.raises(SizeError, match=r"n\+1 = 4 elements are needed .*indices count from zero: n elements are"):
+        f([1.0, 5.0, 9.0], n=3)

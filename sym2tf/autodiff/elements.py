@@ -71,6 +71,6 @@ def _placed(shift: Value, whole: Value, subscripts: tuple[int, ...]) -> Value:
     for k, at in enumerate(subscripts):
         size, axis = whole.shape[k], k - whole.type.rank
         if at < 0 or (isinstance(size, int) and at >= size):
-            raise ShapeError(f"element {at} of an axis of length {size}")
+            raise ShapeError(f"element {at} of an axis of length {size}: elements count from 0 to {size - 1}")
         placed = pad(placed, axis=axis, before=at, after=size - 1 - at)
     return placed

@@ -35,7 +35,7 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
             return context.unsupported(expr, None, f"the subscript {subscript}: {reason}")
         if not indices:
             if isinstance(rest, int) and rest < 0:
-                return context.unsupported(expr, None, f"the subscript {subscript} is negative: indices are zero-based")
+                return context.unsupported(expr, None, _below_zero(f"the subscript {subscript} is"))
             value = _cut(value, axis, rest, 1)
             axes.append(None)
             continue
@@ -48,8 +48,7 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
             return context.unsupported(expr, None, advice)
         start = index.start + rest
         if isinstance(start, int) and start < 0:
-            advice = f"the subscript {subscript} starts at {start}: indices are zero-based"
-            return context.unsupported(expr, None, advice)
+            return context.unsupported(expr, None, _below_zero(f"the subscript {subscript} starts at {start},"))
         value = _cut(value, axis, start, index.extent)
         axes.append(index)
     for k in range(len(axes) - 1, -1, -1):
@@ -57,6 +56,10 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
             value = squeeze(value, axis=k - len(axes))
             del axes[k]
     return _in_order(value, [a for a in axes if a is not None])
+
+
+def _below_zero(what: str) -> str:
+    return f"{what} negative: indices are zero-based, the first element is [0] and the last one [n - 1]"
 
 
 def _cut(value: Value, axis: int, start: Size, size: Size) -> Value:

@@ -102,11 +102,20 @@ def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
         elif isinstance(expr, sp.Indexed):
             for entry in (*(expr.base.shape or ()), *_idx_bounds(expr.indices)):
                 found |= dict.fromkeys(size_symbols(entry))
-    bound_somewhere = {
-        symbol for e in _walk(exprs, opaque) if isinstance(e, sp.Sum | sp.Product) for symbol, _, _ in limits(e)
-    }
-    for symbol in sorted(set(found) - bound_somewhere, key=str):
+    for symbol in sorted(set(found) - _bound_symbols(exprs, opaque), key=str):
         context.size_of(symbol)
+
+
+def _bound_symbols(exprs: Iterable[Any], opaque: set[Any]) -> set[Any]:
+    return {symbol for e in _walk(exprs, opaque) if isinstance(e, sp.Sum | sp.Product) for symbol, _, _ in limits(e)}
+
+
+def _is_length(symbol: Any, subscripts: Iterable[Any]) -> bool:
+    """Whether a free symbol can only be a length, as in `x[n - 1]`: an index, which counts from 0, would reach -1."""
+    if not isinstance(symbol, sp.Symbol) or not symbol.is_integer:
+        return False
+    offsets = [subscript - symbol for subscript in subscripts]
+    return all(offset.is_Integer and offset.is_negative for offset in offsets)
 
 
 def _idx_bounds(indices: Iterable[Any]) -> Iterator[Any]:
@@ -117,11 +126,11 @@ def _idx_bounds(indices: Iterable[Any]) -> Iterator[Any]:
                 yield symbol.upper
 
 
-def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, None]:
-    """The symbols in subscripts that no enclosing sum binds there; elsewhere one may bind the same symbol."""
+def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[Any]]:
+    """The symbols that no enclosing sum binds where they stand in subscripts, with these; an Idx may stand alone."""
     none: frozenset[Any] = frozenset()
     stack, seen = [(expr, none) for expr in exprs], set()
-    used: dict[Any, None] = {}
+    used: dict[Any, list[Any]] = {}
     while stack:
         expr, bound = stack.pop()
         if (id(expr), bound) in seen:
@@ -131,11 +140,13 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, Non
             stack.append((expr.function, bound | {symbol for symbol, _, _ in limits(expr)}))
         elif isinstance(expr, sp.Indexed):
             if expr not in opaque:
-                symbols = {s for subscript in expr.indices for s in subscript.free_symbols}
-                used |= dict.fromkeys(s for s in symbols - bound if isinstance(s, sp.Symbol | sp.Idx))
+                for subscript in expr.indices:
+                    for s in subscript.free_symbols - bound:
+                        if isinstance(s, sp.Symbol | sp.Idx):
+                            used.setdefault(s, []).append(subscript)
         elif isinstance(expr, sp.Idx):
             if expr not in bound and expr not in opaque:
-                used[expr] = None
+                used.setdefault(expr, []).append(expr)
         elif not (isinstance(expr, sp.Basic) and expr in opaque):
             stack.extend((child, bound) for child in children(expr))
     return used
@@ -149,12 +160,17 @@ class _Uses:
         self.opaque = opaque
         self.leaves: dict[Any, None] = {}
         self.reaches: dict[Any, list[Reach]] = {}
+        self.ranged: set[tuple[Any, int]] = set()  # axes on which an index runs
         self.kinds: dict[Any, Kind] = {}
 
     def free_indices(self, exprs: Sequence[Any], order: Sequence[Any]) -> None:
         """Symbols in subscripts that nothing binds become output axes, sorted by name unless `order` says."""
         used = _unbound_subscripts(exprs, self.opaque)
         # the free symbols of an Idx with a range hold the sizes of the range too
+        bound = _bound_symbols(exprs, self.opaque)
+        for symbol in used:
+            if symbol not in bound and symbol not in order and _is_length(symbol, used[symbol]):
+                self.context.size_of(symbol)
         free = [s for s in used if s not in self.context.sizes]
         idx_labels = {s.label for s in free if isinstance(s, sp.Idx)}
         free = [s for s in free if s not in idx_labels and s not in self.opaque]
@@ -260,6 +276,8 @@ class _Uses:
             for index, coefficient in indices.items():
                 top = top + coefficient * (index.start + index.extent - 1 if coefficient > 0 else index.start)
             reaches.append((axis, top))
+            if indices:
+                self.ranged.add((base, axis))
 
     def decide_shapes(self) -> None:
         """Give every leaf its type."""
@@ -280,14 +298,23 @@ class _Uses:
                 self._note(base, axis - rank, [s for s in needed if s != declared])
                 shape.append(declared)
                 continue
-            top = largest(needed) if needed else None
-            if top is None:
-                top = self.context.fresh_size(f"{leaf_name(base)}_length")
-                self._note(base, axis - rank, needed)
-            shape.append(top)
+            shape.append(self._length(base, axis, axis - rank, needed))
         return tuple(shape)
 
-    def _note(self, base: Any, axis: int, needed: list[Size]) -> None:
+    def _length(self, base: Any, axis: int, place: int, needed: list[Size]) -> Size:
+        """The length of an axis without a declared one: what ranges reach, or any length where only elements count."""
+        numbers: list[int] = [size for size in needed if isinstance(size, int)]
+        formulas: list[Size] = [size for size in needed if not isinstance(size, int)]
+        top = largest(formulas) if formulas else None
+        if top is None and numbers and not formulas and (base, axis) in self.ranged:
+            return max(numbers)
+        if top is None:
+            top = self.context.fresh_size(f"{leaf_name(base)}_length")
+            self._note(base, place, formulas)
+        self._note(base, place, [max(numbers)] if numbers else [])
+        return top
+
+    def _note(self, base: Any, axis: int, needed: Sequence[Size]) -> None:
         """Lengths that the data must reach on an axis, and that bind sizes, though the axis may be longer."""
         for size in dict.fromkeys(needed):
             self.context.reaches.append((base, axis, size))

@@ -73,8 +73,11 @@ class Binding:
         missing = [name for name in self.required if name not in sizes]
         if missing:
             raise SizeError(f"no data determine {', '.join(missing)}: pass {missing[0]}=... by keyword")
+        lengths: dict[tuple[str, int], int] = {}  # in use: a given size may cut the data to a prefix
         for axis in self.axes:
-            self._compare(axis, shapes[axis.input][axis.axis], sizes, given)
+            place = axis.input, axis.axis
+            self._compare(axis, lengths.get(place, shapes[axis.input][axis.axis]), sizes, given)
+            lengths.setdefault(place, evaluate_size(axis.length, sizes))
         for extent in self.extents:
             if size_names(extent) <= set(sizes) and evaluate_size(extent, sizes) < 0:
                 values = ", ".join(f"{name} = {sizes[name]}" for name in sorted(size_names(extent)))
@@ -96,8 +99,13 @@ class Binding:
                     f"{name} = {sizes[name]} from the length {evaluate_size(source.length, sizes)} "
                     f"of {source.input}"
                 )
+        if due == length + 1 and length in {sizes[name] for name in size_names(axis.length)}:
+            reasons.append("indices count from zero: n elements are i = 0 to n - 1")
         because = f" ({'; '.join(reasons)})" if reasons else ""
+        formula = "" if isinstance(axis.length, int) else f"{axis.length} = "
+        least = "at least " if prefix else ""
+        elements = "element is" if due == 1 else "elements are"
         raise SizeError(
-            f"{axis.input} has length {length} on core axis {axis.axis}, "
-            f"but {axis.length} = {due} elements are needed{because}"
+            f"{axis.input} has length {length} on core axis {axis.axis}, but {least}{formula}{due} {elements} needed"
+            f"{because}"
         )

@@ -88,7 +88,7 @@ class Program:
         self._lock = threading.RLock()
         self._traced: dict[Any, Any] = {}
         self._python = load(self.source)
-        self._converters = [Converter(n, t.kind, dtype) for n, t in self.types.items()]
+        self.converters = [Converter(n, t.kind, dtype) for n, t in self.types.items()]
         self._cores = [t.rank for t in self.types.values()]
         self._sized = any(self._cores) or bool(self.binding.required)
         self._size_names = list(self.source.sizes.values())
@@ -109,7 +109,7 @@ class Program:
                 "TensorFlow does not survive fork: use multiprocessing.get_context('spawn'), "
                 "or import and compile in the child"
             )
-        tensors = [convert(value) for convert, value in zip(self._converters, values, strict=True)]
+        tensors = [convert(value) for convert, value in zip(self.converters, values, strict=True)]
         extra: list[Any] = []
         if self._sized:
             tensors, extra = self._fit(tensors, sizes or {})
@@ -183,10 +183,24 @@ class Program:
             shapes[name] = tuple(tensor.shape.as_list())
         if all(d is not None for s in shapes.values() for d in s):
             sizes = self.binding.bind(shapes, given)
+            self._refuse_loose(shapes, given)
             if given:
                 tensors = [self._prefix(t, type_, sizes) for t, type_ in zip(tensors, self.types.values(), strict=True)]
             return tensors, [tf.constant(sizes[s], tf.int64) for s in self.source.sizes]
         return self._fit_dynamic(tensors, given)
+
+    def _refuse_loose(self, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, int]) -> None:
+        """Generated code takes a size from the data that determine it, and a prefix only says the length of an axis."""
+        sources = self.binding.sources
+        loose = [n for n in given if n in self.binding.used and n in sources and not sources[n][0].exact]
+        due = self.binding.bind(shapes, {n: v for n, v in given.items() if n not in loose}) if loose else given
+        for name in loose:
+            if given[name] != due[name]:
+                data = sources[name][0].input
+                raise SizeError(
+                    f"{name} = {given[name]} cannot be given here, where {data} has other ranges too: "
+                    f"{name} = {due[name]} by the length of {data}; pass shorter data"
+                )
 
     def _fit_dynamic(self, tensors: list[Any], given: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
         """The same inside the caller's graph where lengths are not known yet: TensorFlow compares them when it runs.
