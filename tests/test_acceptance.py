@@ -207,10 +207,9 @@ class TestBombs:
 
 
 def test_the_gradient_of_a_piecewise_grows_linearly_with_its_branches():
-    def nodes(count):
+    def edges(count):
         branches = [(k * x, x < k) for k in range(count)]
         gradient = sym2tf.compile(sp.Piecewise(*branches, (0, True), evaluate=False)).gradient(x)
-        edges = sum(len(gradient.lowered.operands(v)) for v in gradient.lowered.order)
-        return edges
+        return sum(len(gradient.lowered.operands(v)) for v in gradient.lowered.order)  # edges
 
-    assert nodes(400) < 2.2 * nodes(200)
+    assert edges(400) < 2.2 * edges(200)
