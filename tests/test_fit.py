@@ -26,6 +26,7 @@ from sym2tf.fit.classify import classify
 from sym2tf.fit.linear import solve_least_squares
 from sym2tf.fit.statement import state
 from sym2tf.passes.degree import INFINITE, degrees
+from sym2tf.passes.pipeline import optimize
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 NIST = SHARED / "nist" / "linear"
@@ -608,6 +609,30 @@ def test_large_data_are_evaluated_by_tensorflow_with_the_same_answer(monkeypatch
     found = fit(cost, data, params)
     assert "TensorFlow" in found.solver
     np.testing.assert_allclose(found.estimates, due.estimates, rtol=1e-9)
+
+
+def test_derivatives_on_small_data_are_optimised_only_where_they_are_called_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    optimised = []
+
+    def counting(graph: Any) -> Any:
+        optimised.append(len(graph))
+        return optimize(graph)
+
+    monkeypatch.setattr(objectives, "optimize", counting)
+    cost = over((y[i] - a * sp.exp(-k * x[i]) - c) ** 2)
+    data, params = {x: GRID, y: DECAY}, {a: 1, k: 1, c: 0}
+    due = fit(cost, data, params)
+    assert optimised == []
+    monkeypatch.setattr(objectives, "PATIENCE", 1)
+    found = fit(cost, data, params)
+    assert len(optimised) == 2
+    np.testing.assert_allclose(found.estimates, due.estimates, rtol=1e-10)
+    monkeypatch.setattr(objectives, "OPTIMIZED_FROM", 1)
+    at_once = fit(cost, data, params)
+    assert len(optimised) == 4
+    np.testing.assert_allclose(at_once.covariance, due.covariance, rtol=1e-8)
 
 
 # The class of a problem ------------------------------------------------------------------------

@@ -5,7 +5,7 @@ NumPy evaluates it, TensorFlow where the data are large.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from sym2tf.fit.classify import extract
 from sym2tf.fit.residuals import inputs_of
 from sym2tf.fit.statement import Problem
 from sym2tf.ir.graph import Graph
-from sym2tf.passes.pipeline import optimize, stabilize
+from sym2tf.passes.pipeline import optimize, prune, stabilize
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +29,32 @@ Measured on 2 cores, cost and gradient, ms NumPy / TensorFlow: logistic 0.15 / 0
 39 / 25 at 10^6, 111 / 69 at 3*10^6; exponential decay 0.12 / 1.0, 0.46 / 1.9, 10 / 15, 27 / 36. Importing TensorFlow
 costs more than 4 s, which such gains repay at the last sizes only.
 """
+
+OPTIMIZED_FROM = 200_000
+"""Elements of data x parameters^2 from which derivatives are optimised before they are first evaluated.
+
+Below, optimising 20 to 350 nodes costs 10 to 100 ms and saves less than 1 ms in each evaluation, of which a fit needs
+about 20; the cost itself is always rewritten, so that its derivatives overflow no sooner.
+"""
+PATIENCE = 100
+"""Evaluations of an unoptimised derivative after which it is optimised after all."""
+
+Program = Callable[[Mapping[str, Array], Mapping[str, int]], dict[str, Array]]
+
+
+def _program(graph: Graph, *, small: bool) -> Program:
+    """A graph as a function of its inputs and sizes, optimised at once or when it turns out to be called often."""
+    compute = program(prune(graph)[0] if small else optimize(graph)[0])
+    left = PATIENCE if small else -1
+
+    def run(inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+        nonlocal compute, left
+        if left == 0:
+            compute = program(optimize(graph)[0])
+        left -= 1
+        return compute(inputs, sizes)
+
+    return run
 
 
 class Objective:
@@ -49,14 +75,14 @@ class Objective:
         self._free = [u.name for u in problem.free]
         self.wrt = [nodes[name] for name in self._free]
         size = sum(a.size for a in problem.data.values())
+        self._small = size * sum(u.initial.size for u in problem.free) ** 2 < OPTIMIZED_FROM
         self.engine = "TensorFlow" if size >= TENSORFLOW_FROM else "NumPy"
         self._compute = self._tensorflow() if self.engine == "TensorFlow" else self._numpy()
-        self._hessian: Callable[..., dict[str, Array]] | None = None
+        self._hessian: Program | None = None
         self._last: tuple[bytes, float, Array] | None = None
 
     def _numpy(self) -> Callable[[dict[str, Array]], tuple[Any, list[Any]]]:
-        graph, _ = optimize(derivatives.gradient(self.graph, self.wrt, values=True))
-        compute = program(graph)
+        compute = _program(derivatives.gradient(self.graph, self.wrt, values=True), small=self._small)
         names = [f"d/{derivatives.name_of('out', k)}" for k in range(len(self._free))]
 
         def run(inputs: dict[str, Array]) -> tuple[Any, list[Any]]:
@@ -91,10 +117,10 @@ class Objective:
         """Make the program of the Hessian; False where there is no second derivative."""
         if self._hessian is None:
             try:
-                graph, _ = optimize(derivatives.hessian(self.graph, self.wrt))
+                graph = derivatives.hessian(self.graph, self.wrt)
             except DifferentiationError:
                 return False
-            self._hessian = program(graph)
+            self._hessian = _program(graph, small=self._small)
         return True
 
     def hessian(self, theta: Array) -> Array:
