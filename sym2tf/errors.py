@@ -6,6 +6,8 @@ it as well, so that callers who know only Python's own hierarchy still catch the
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,6 +78,23 @@ class SingularProblemError(FitError):
 
 class FitWarning(UserWarning):
     """A fit whose result is no minimum, or is not known to be one."""
+
+
+class UnusedDataWarning(UserWarning):
+    """A sum that never reaches the first data, as it does when it counts from one."""
+
+
+class OpaqueWarning(UserWarning):
+    """A derivative that takes for constant what depends on the variable in a way that it cannot see."""
+
+
+def warn(category: type[Warning], message: str) -> None:
+    """A warning that points at the user's line: the nearest one outside of this package."""
+    frame, level = sys._getframe(1), 2
+    ours = {"sym2tf", "contextlib"}  # decorators of ours go through the latter
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import sympy as sp
 
 import sym2tf
-from sym2tf.errors import ArgumentError, ShapeError, SizeError, UnsupportedExpressionError
+from sym2tf.errors import ArgumentError, ShapeError, SizeError, UnsupportedExpressionError, UnusedDataWarning
 from sym2tf.ir.op import Op
 from sym2tf.ops import OPS
 from sym2tf.trees import leaves
@@ -175,6 +175,39 @@ def test_a_size_is_never_given_in_vain():
 
 
 def test_one_element_too_few_hints_at_counting_from_zero():
-    f = sym2tf.compile(sp.Sum(X[i], (i, 1, n)))
+    f = sym2tf.compile(sp.Sum(X[i], (i, 0, n)))
     with pytest.raises(SizeError, match=r"n\+1 = 4 elements are needed .*indices count from zero: n elements are"):
         f([1.0, 5.0, 9.0], n=3)
+
+
+# Sums that count from one -------------------------------------------------------------------------------------------
+
+
+def test_a_sum_that_drops_the_first_datum_warns_at_the_user_line():
+    message = (
+        r"^X\[0\] is never used: the sum starts at i = 1 and indices count from zero; write \(i, 0, n - 1\)$"
+    )
+    with pytest.warns(UnusedDataWarning, match=message) as caught:
+        f = sym2tf.compile(sp.Sum(X[i] ** 2, (i, 1, n)))
+    assert [w.filename for w in caught] == [__file__]
+    f.gradient(X)  # and only then
+    with pytest.warns(UnusedDataWarning, match=r"^Y\[0\] to Y\[1\] are never used on axis 1: the sum starts at i = 2"):
+        sym2tf.lower(sp.Sum(Y[0, i], (i, 2, 2 * n)))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        sp.Sum(X[i], (i, 0, n - 1)),
+        sp.Sum((X[i] - x * X[i - 1]) ** 2, (i, 1, n - 1)),
+        sp.Sum(X[i], (i, 1, n - 1)) + X[0],
+        sp.Sum(X[i - 1], (i, 1, n)),
+        sp.Sum(X[i], (i, 1, 3)),
+        sp.Sum(Y[i] - X[i + 1], (i, 0, n - 2)),
+        sp.Sum(X[i], (i, y, n)),
+        X[3] * X[n - 1],
+    ],
+    ids=str,
+)
+def test_sums_that_use_all_data_or_say_otherwise_do_not_warn(expression):
+    sym2tf.lower(expression)

@@ -6,15 +6,15 @@ subscript of `x` has been seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
 
-from sym2tf.errors import ArgumentError
+from sym2tf.errors import ArgumentError, UnusedDataWarning, warn
 from sym2tf.frontend.context import Context, Index, Scope, leaf_name
 from sym2tf.frontend.ranges import MAX_ELEMENTS, NotAffineError, affine, largest, size_symbols
-from sym2tf.ir.dims import Size
+from sym2tf.ir.dims import Dim, Size, linear_in_one
 from sym2tf.ir.types import BOOLEAN, REAL, Kind, TensorType
 
 Reach = tuple[int, Size]  # (axis from the left, elements needed)
@@ -152,6 +152,19 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, lis
     return used
 
 
+def _bottom(expr: Any, axis: int, indices: Mapping[Index, int], rest: Size) -> tuple[Size, str]:
+    """The first element that a subscript reaches and, where this is because a sum starts there, words for it."""
+    low, why = rest, ""
+    for index, coefficient in indices.items():
+        last = index.start + index.extent - 1
+        low = low + coefficient * (index.start if coefficient > 0 else last)
+        if expr.indices[axis] == index.symbol and index.depth:
+            why = f"the sum starts at {index.symbol} = {index.start} and indices count from zero"
+            if isinstance(last, Dim) and linear_in_one(last) == (str(last), 1, 0):
+                why += f"; write ({index.symbol}, 0, {last} - {index.start})"
+    return low, why
+
+
 class _Uses:
     """Collects leaves and the reach of subscripts, scope by scope."""
 
@@ -161,6 +174,7 @@ class _Uses:
         self.leaves: dict[Any, None] = {}
         self.reaches: dict[Any, list[Reach]] = {}
         self.ranged: set[tuple[Any, int]] = set()  # axes on which an index runs
+        self.bottoms: dict[tuple[Any, int], list[tuple[Size, str]]] = {}  # first elements, and why they are first
         self.kinds: dict[Any, Kind] = {}
 
     def free_indices(self, exprs: Sequence[Any], order: Sequence[Any]) -> None:
@@ -276,6 +290,7 @@ class _Uses:
             for index, coefficient in indices.items():
                 top = top + coefficient * (index.start + index.extent - 1 if coefficient > 0 else index.start)
             reaches.append((axis, top))
+            self.bottoms.setdefault((base, axis), []).append(_bottom(expr, axis, indices, rest))
             if indices:
                 self.ranged.add((base, axis))
 
@@ -308,11 +323,24 @@ class _Uses:
         top = largest(formulas) if formulas else None
         if top is None and numbers and not formulas and (base, axis) in self.ranged:
             return max(numbers)
+        if formulas:
+            self._warn_unused(base, axis)
         if top is None:
             top = self.context.fresh_size(f"{leaf_name(base)}_length")
             self._note(base, place, formulas)
         self._note(base, place, [max(numbers)] if numbers else [])
         return top
+
+    def _warn_unused(self, base: Any, axis: int) -> None:
+        """Sums that count from one drop the first of the data."""
+        bottoms = [(low, why) for low, why in self.bottoms[base, axis] if isinstance(low, int)]
+        if len(bottoms) < len(self.bottoms[base, axis]):
+            return
+        low, why = min(bottoms)
+        if low > 0 and why:
+            unused = f"{base}[0] is" if low == 1 else f"{base}[0] to {base}[{low - 1}] are"
+            where = f" on axis {axis}" if axis else ""
+            warn(UnusedDataWarning, f"{unused} never used{where}: {why}")
 
     def _note(self, base: Any, axis: int, needed: Sequence[Size]) -> None:
         """Lengths that the data must reach on an axis, and that bind sizes, though the axis may be longer."""
