@@ -875,6 +875,36 @@ def test_plots_show_the_line_or_fitted_against_observed(tmp_path: Path) -> None:
     assert both.axes[0].get_xlabel() == "y, observed"
 
 
+LONG = sp.Symbol("a_very_long_name_of_a_parameter_that_fills_more_than_one_line_of_the_title_of_a_plot_" * 2)
+
+
+@pytest.mark.parametrize("first", [a, LONG])
+def test_the_title_of_a_plot_stays_inside(first: sp.Symbol) -> None:
+    model = first * sp.exp(-k * x[i]) + c + b * x[i]
+    result = fit(over((y[i] - model) ** 2), {x: GRID, y: 1e5 * DECAY}, {first: 1e5, k: 1, c: 0, b: 0})
+    figure = result.plot()
+    box = figure._suptitle.get_window_extent(figure.canvas.get_renderer())
+    assert box.x0 > 0
+    assert box.x1 < figure.bbox.width
+    assert "R² = 0.99" in figure._suptitle.get_text()
+    assert "± 4.9e+03" in figure._suptitle.get_text()
+    figure.canvas.draw()
+    assert figure.axes[0].get_window_extent().y1 < box.y0
+
+
+def test_a_plot_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    result = fit(LINE, XY, [w, b])
+    with pytest.raises(FitError, match=r"cannot write '.*no.fit\.png': No such file"):
+        result.plot(tmp_path / "no" / "fit.png")
+    with pytest.raises(ArgumentError, match=r"the suffix '\.xyz' of '.*' names no format.*\.pdf, .*\.png"):
+        result.plot(str(tmp_path / "fit.xyz"))
+    with pytest.raises(ArgumentError, match="'fit' names no format"):
+        result.plot("fit")
+    with pytest.raises(ArgumentError, match="takes the path of a file, not an int"):
+        result.plot(3)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_statement_is_left_as_it_was() -> None:
     data, start = {x: XS.copy(), y: YS.copy()}, np.zeros(())
     fit(LINE, data, {w: start, b: 0})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import ArgumentError, FitError, FitWarning, SingularProblemError
+from sym2tf.errors import ArgumentError, FitError, FitWarning, SingularProblemError, warn
 from sym2tf.fit.classify import classify, extract
 from sym2tf.fit.inference import infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
@@ -89,7 +88,7 @@ def fit(
     if not np.isfinite(solution.theta).all():
         raise FitError(f"the estimates are not finite: {solution.theta}")
     if not solution.success:
-        warnings.warn(solution.message, FitWarning, stacklevel=2)
+        warn(FitWarning, solution.message)
     stopped = np.isin(problem.names, solution.at_bounds)
     return made(
         problem,

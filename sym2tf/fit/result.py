@@ -189,7 +189,8 @@ class FitResult:
             path: where to save it as well; the suffix says the format.
 
         Raises:
-            FitError: the model cannot be told from the cost.
+            FitError: the model cannot be told from the cost, or the file cannot be written.
+            ArgumentError: a suffix that names no format of pictures.
         """
         if self.model is None or self.observed is None:
             raise FitError(f"plot needs the model: {self.no_model}")
