@@ -850,6 +850,29 @@ def test_the_result_reads_like_a_dict_and_tells_its_story() -> None:
     assert "Sum(" in page
 
 
+def cost_line(result: Any) -> str:
+    facts = result.summary().split("=" * 20)[-1]
+    found = re.search(r"^cost: +(.*?)\n\w", facts, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return " ".join(found[1].split())
+
+
+def test_the_summary_says_what_was_minimised() -> None:
+    result = fit(sp.Eq(y[i], w * x[i] + b), XY)
+    assert cost_line(result) == f"{result.cost:.10g} = sum of squares of y[i] - (b + w*x[i])"
+    assert cost_line(fit(sp.Eq(v, w * t), {t: XS, v: YS})).endswith(" = sum of squares of v - t*w")
+    assert cost_line(fit(LINE, XY)).endswith(" = Sum((-b - w*x[i] + y[i])**2, (i, 0, n - 1))/n")
+
+
+def test_a_long_cost_ends_in_dots() -> None:
+    names = sp.symbols("a_rather_long_name_:6")
+    model = sum(q * x[i] ** p for p, q in enumerate(names))
+    text = cost_line(fit(sp.Eq(y[i], model), {x: np.arange(8.0), y: np.arange(8.0)}))
+    assert re.fullmatch(
+        r"\S+ = sum of squares of y\[i\] - \(.*a_rather_long_name_\d(\*x\[i\]\*?\*?\d?)? \.\.\.", text
+    ), text
+
+
 def test_intervals_are_those_of_student() -> None:
     result = fit(LINE, XY, [w, b])
     row = next(line.split() for line in result.summary().splitlines() if line.startswith("w "))

@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 import numpy as np
+import sympy as sp
 
 from sym2tf.fit.wording import counted
 from sym2tf.frontend.describe import describe
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sym2tf.fit.result import FitResult
 
 WIDTH = 100
+COST = 120  # characters of the cost that are shown
+LONG = 2000
 
 
 def number(x: float, digits: int = 8) -> str:
@@ -88,7 +91,7 @@ def cells_of(result: FitResult) -> list[tuple[str, ...]]:
 
 def facts_of(result: FitResult) -> list[tuple[str, str]]:
     """Everything else in words: `(name, value)`."""
-    facts = [("cost", f"{describe(result.statement.cost)} = {number(result.cost, 10)}")]
+    facts = [("cost", f"{number(result.cost, 10)} = {cost_of(result)}")]
     if result.log_likelihood is not None:
         facts.append(("log-likelihood", number(result.log_likelihood, 10)))
     if result.observations is not None:
@@ -121,6 +124,21 @@ def facts_of(result: FitResult) -> list[tuple[str, str]]:
         )
         facts.append(("condition", number(result.condition, 3) + warning))
     return facts
+
+
+def cost_of(result: FitResult) -> str:
+    """What was minimised, in words; a long formula ends in `...`."""
+    cost = result.statement.cost
+    if not isinstance(cost, sp.Eq):
+        return _shortened(describe(cost, LONG))
+    right = describe(cost.rhs, LONG)
+    return _shortened(
+        f"sum of squares of {describe(cost.lhs, LONG)} - {f'({right})' if isinstance(cost.rhs, sp.Add) else right}"
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= COST else text[:COST].rpartition(" ")[0].rstrip("+-* ") + " ..."
 
 
 def _wrapped(head: str, text: str, width: int) -> list[str]:
