@@ -43,7 +43,7 @@ sinh: Op = _one("sinh", sp.sinh, TFOp("Sinh", "tf.sinh"), lambda g, y, x: (g * c
     mp=mpmath.sinh)
 cosh: Op = _one("cosh", sp.cosh, TFOp("Cosh", "tf.cosh"), lambda g, y, x: (g * sinh(x),), numpy=np.cosh,
     mp=mpmath.cosh)
-tanh = _one("tanh", sp.tanh, TFOp("Tanh", "tf.tanh"), lambda g, y, x: (g * (1 - y * y),),
+tanh = _one("tanh", sp.tanh, TFOp("Tanh", "tf.tanh"), lambda g, y, x: (g * (1 - y**2),),
             numpy=np.tanh, mp=mpmath.tanh)
 asinh = _one("asinh", sp.asinh, TFOp("Asinh", "tf.asinh"), lambda g, y, x: (g * (1 + x * x) ** MINUS_HALF,),
              numpy=np.arcsinh, mp=mpmath.asinh, sample=(-10.0, 10.0))
@@ -62,12 +62,12 @@ atan2 = Op(
 
 log1p = _one("log1p", None, TFOp("Log1p", "tf.math.log1p"), lambda g, y, x: (g / (1 + x),),
              numpy=np.log1p, mp=mpmath.log1p, sample=(-0.9, 5.0))
-expm1 = _one("expm1", None, TFOp("Expm1", "tf.math.expm1"), lambda g, y, x: (g * (1 + y),),
+expm1 = _one("expm1", None, TFOp("Expm1", "", form=lambda e, x: e.call("expm1", x)), lambda g, y, x: (g * (1 + y),),
              numpy=np.expm1, mp=mpmath.expm1)
 sigmoid: Op = _one("sigmoid", None, TFOp("Sigmoid", "tf.sigmoid"), lambda g, y, x: (g * (y * sigmoid(-x)),),
                numpy=lambda x: scipy_special.expit(x), mp=lambda x: 1 / (1 + mpmath.exp(-x)),
                sample=(-30.0, 30.0))
-softplus = _one("softplus", None, TFOp("Softplus", "tf.math.softplus"), lambda g, y, x: (g * sigmoid(x),),
+softplus = _one("softplus", None, TFOp("Softplus", "", form=lambda e, x: e.call("softplus", x)), lambda g, y, x: (g * sigmoid(x),),
                 numpy=lambda x: np.logaddexp(0, x), mp=lambda x: mpmath.log1p(mpmath.exp(x)),
                 sample=(-30.0, 30.0))
 

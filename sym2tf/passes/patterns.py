@@ -98,15 +98,15 @@ class Rule:
             values; wildcards of attributes as plain values) and returns a graph value, a number, or None where the
             rule does not apply.
         where: a further condition on wildcards, which it takes by name.
-        single_use: the operations directly below the root of `left` have no other user; for rules that would not
-            pay if these had to stay.
+        single_use: for how many levels below the root of `left` (True: one) the operations may have no other user;
+            for rules that would not pay if these had to stay.
     """
 
     name: str
     left: Any
     right: Any
     where: Callable[..., bool] | None = None
-    single_use: bool = False
+    single_use: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.left, Term):
@@ -132,7 +132,7 @@ class Rule:
         parts = self.left.ordered
         at = next((k for k, p in enumerate(parts) if isinstance(p, Term)), len(parts) - 1)
         anchor, others = parts[at], parts[:at] + parts[at + 1 :]
-        return anchor, others, tuple(isinstance(p, Term) and self.single_use for p in (anchor, *others))
+        return anchor, others, tuple(isinstance(p, Term) and bool(self.single_use) for p in (anchor, *others))
 
     @cached_property
     def right_names(self) -> tuple[str, ...]:

@@ -151,10 +151,10 @@ class Rewriter(Builder):
                 self.count("flatten")
             self._fuel = FUEL + 4 * len(operands)
             self.origin, self.stage = node.origin, node.stage
+            newest = len(self.nodes)
             made = self.add(node.op, [where[u] for u in operands], node.attributes)
             where[v] = made
-            if uses[v] == 1:
-                self.private[made] = 1
+            self.private[made] = uses[v] == 1 and made >= newest  # an older node stands for other ones already
         outputs = {name: where[v] for name, v in source.outputs.items()}
         return _Source.alive(self.nodes, self.operands, [where[v] for v in source.inputs], outputs)
 
@@ -273,18 +273,24 @@ class Rewriter(Builder):
         v = self._plain(op, operands, attributes)
         for bindings in match(self, rule.left, v, {}):
             if self._holds(rule, bindings) and (
-                not rule.single_use or all(self._is_private(part, bindings) for part in rule.left.operands)
+                not rule.single_use or self._stands_alone(rule, bindings)
             ):
                 yield bindings
 
     def _holds(self, rule: Rule, bindings: Bindings) -> bool:
         return rule.where is None or rule.where(**self._chosen(rule.where_names, bindings))
 
-    def _is_private(self, part: Pattern, bindings: Bindings) -> bool:
-        if not isinstance(part, Term):
-            return True
-        v = self.instantiate(part, bindings)
-        return v is not None and bool(self.private[v])
+    def _stands_alone(self, rule: Rule, bindings: Bindings) -> bool:
+        """Whether nothing else uses the operations that the rule would replace, as many levels deep as it asks."""
+        level: list[Pattern] = list(rule.left.operands)
+        for _ in range(rule.single_use):
+            terms = [part for part in level if isinstance(part, Term)]
+            for part in terms:
+                v = self.instantiate(part, bindings)
+                if v is None or not self.private[v]:
+                    return False
+            level = [inner for part in terms for inner in part.operands]
+        return True
 
     def _right(self, rule: Rule, bindings: Bindings, due: TensorType) -> int | None:
         """What `rule` puts in place of its left side, of the kind and rank of `due`; None where it does not apply."""
@@ -356,6 +362,8 @@ class Rewriter(Builder):
                     if not all(self.private[u] for u, must in zip(used, costly, strict=True) if must):
                         continue
                     if not self._holds(rule, bindings):
+                        continue
+                    if rule.single_use > 1 and not self._stands_alone(rule, bindings):
                         continue
                     newest = len(self.nodes)
                     made = self._right(rule, bindings, due)

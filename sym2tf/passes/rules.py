@@ -473,7 +473,8 @@ STABLE = (
     Rule("1 - sine squared", 1 - sin(a) ** 2, cos(a) ** 2),
     Rule("1 - cosine squared", 1 - cos(a) ** 2, sin(a) ** 2),
     # not cosh(a)**-2, which is as accurate but whose derivative is 0*inf at a = 1000
-    Rule("1 - tanh squared", 1 - tanh(a) ** 2, 4 * sigmoid(2 * a) * sigmoid(-2 * a)),
+    # and only where tanh(a) is not needed anyway: next to its value, 1 - y**2 is two multiplications
+    Rule("1 - tanh squared", 1 - tanh(a) ** 2, 4 * sigmoid(2 * a) * sigmoid(-2 * a), single_use=3),
     Rule("cosh squared - sinh squared", cosh(a) ** 2 - sinh(a) ** 2, 1),
     Rule("sinh", exp(a) - exp(b), 2 * sinh(a), where=_negatives),
     Rule(
