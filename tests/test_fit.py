@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import sym2tf
 from sym2tf import Parameter, fit
-from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, SingularProblemError
+from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, SingularProblemError, UnusedDataWarning
 from sym2tf.fit import linear
 from sym2tf.fit import objective as objectives
 from sym2tf.fit.classify import classify
@@ -692,7 +692,10 @@ BAD[3], BAD[5] = np.nan, np.inf
         (over((y[i] - w) ** 2 / x[i]), XY, [w], DataError, "1 squared residual has a weight that is not finite"),
         ("w", {}, [w], ArgumentError, "is text"),
         (a**2 - b**2, {}, [a, b], FitError, "falls without end when one changes b"),
-        (LINE, {x: ["a"] * 6, y: YS}, [w, b], DataError, "x holds text"),
+        (LINE, {x: ["a"] * 6, y: YS}, [w, b], DataError, "x holds text, not real numbers: the first is a at 0"),
+        (LINE, {x: np.array([1, 2, "3 kg", 4, 5, None], object), y: YS}, [w, b], DataError, "first is 3 kg at 2"),
+        (LINE, "points.csv", [w, b], ArgumentError, "data is 'points.csv'; give a mapping .*read_csv"),
+        (LINE, Path("points.csv"), [w, b], ArgumentError, "data is 'points.csv'; give a mapping"),
         (LINE, {x: [[1], [1, 2]], y: YS}, [w, b], DataError, "x is not an array of numbers"),
         (LINE, {x: XS * 1j, y: YS}, [w, b], DataError, "x holds complex"),
         (LINE, {x: 3.0, y: YS}, [w, b], DataError, "x has 0 axes"),
@@ -809,6 +812,16 @@ def test_a_flat_valley_of_a_nonlinear_cost_is_named() -> None:
 def test_a_flat_quadratic_is_named() -> None:
     with pytest.raises(SingularProblemError, match="determine a - b"):
         fit((a + b) * (a + b - 2), params=[a, b])
+
+
+@pytest.mark.parametrize("model", [w * x[i] + b, sp.exp(w * x[i]) + b])
+def test_a_sum_from_one_warns_once_at_the_line_of_the_user(model: Any) -> None:
+    with pytest.warns(UnusedDataWarning, match=r"x\[0\] is never used|y\[0\] is never used") as raised:
+        result = fit(sp.Sum((y[i] - model) ** 2, (i, 1, n)), {x: XS / 8, y: YS}, [w, b])
+    texts = [str(found.message) for found in raised]
+    assert len(texts) == len(set(texts))
+    assert {found.filename for found in raised} == {__file__}
+    assert result.observations == 5
 
 
 def test_predict_refuses_what_it_cannot_use() -> None:

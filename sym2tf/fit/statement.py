@@ -5,6 +5,7 @@ Everything that can be wrong with a statement is found here, before anything is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -236,6 +237,11 @@ def graph_sides(graph: Graph) -> tuple[str, str]:
 def _mapping(data: Any) -> dict[Any, Any]:
     if data is None:
         return {}
+    if isinstance(data, str | os.PathLike):
+        raise ArgumentError(
+            f"data is {os.fspath(data)!r}; give a mapping from symbols or names to arrays. pandas.read_csv makes one "
+            "of a file, and on the command line `sym2tf fit --data` reads it"
+        )
     if not hasattr(data, "keys"):
         raise ArgumentError(f"data is {kind_of(data)}; give a mapping from symbols or names to arrays")
     return {key: data[key] for key in data.keys()}  # noqa: SIM118  # a DataFrame iterates in its own way
@@ -259,15 +265,8 @@ def _numbers(name: str, value: Any) -> Array:
     except ValueError as error:
         raise DataError(f"{name} is not an array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
-        what = {
-            "c": "complex",
-            "O": "objects",
-            "U": "text",
-            "S": "text",
-            "M": "dates",
-            "m": "time differences",
-        }
-        raise DataError(f"{name} holds {what.get(array.dtype.kind, array.dtype)}, not real numbers")
+        what = {"c": "complex numbers", "O": "objects", "U": "text", "S": "text", "M": "dates", "m": "time differences"}
+        raise DataError(f"{name} holds {what.get(array.dtype.kind, array.dtype)}, not real numbers{_first_odd(array)}")
     if not array.size:
         raise DataError(f"{name} is empty (shape {array.shape})")
     array = array.astype(np.float64)
@@ -279,6 +278,14 @@ def _numbers(name: str, value: Any) -> Array:
         verb = "value that is" if count == 1 else "values that are"
         raise DataError(f"{name} has {count} {verb} not finite: the first is {array[first]} at {place}")
     return array
+
+
+def _first_odd(array: Array) -> str:
+    """The first element that is no number and where it stands, as from a file with a gap or a unit in it."""
+    for place in np.ndindex(array.shape):
+        if not isinstance(array[place], int | float | np.number):
+            return f": the first is {array[place]!s:.40} at {place[0] if len(place) == 1 else place}"
+    return ""
 
 
 def _stated(params: Any, known: _Known, data: Mapping[str, Array]) -> dict[str, Parameter]:
