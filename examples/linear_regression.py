@@ -59,7 +59,7 @@ def main() -> None:
     f = sym2tf.compile(cost, args=(w, b, x, y), name="cost")
     gradient = f.gradient([w, b])
     sp.pprint(cost, use_unicode=False)
-    for parameter, derivative in zip((w, b), sym2tf.to_sympy(gradient).values(), strict=True):
+    for parameter, derivative in zip((w, b), sym2tf.to_sympy(gradient), strict=True):
         print(f"\nd cost / d {parameter} =\n")
         sp.pprint(derivative, use_unicode=False)
 

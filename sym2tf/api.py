@@ -11,17 +11,18 @@ from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.check import CheckReport
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import ArgumentError
+from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Graph
 from sym2tf.passes import pipeline
 from sym2tf.render.api import Picture, render_graph
-from sym2tf.trees import leaves
+from sym2tf.trees import leaves, map_nest
 
 
-def differentiate(graph: Graph, wrt: Any = None) -> Graph:
+def differentiate(thing: Any, wrt: Any = None) -> Graph:
     """The graph of the gradient of each (scalar) output.
 
     Args:
-        graph: from `lower`, or any other.
+        thing: a graph, or an expression, which is lowered first.
         wrt: an input, by symbol or name, or a sequence of them; all by default.
 
     Returns:
@@ -30,6 +31,7 @@ def differentiate(graph: Graph, wrt: Any = None) -> Graph:
     Raises:
         DifferentiationError: an output is not scalar, or an operation has no derivative.
     """
+    graph = _graph(thing)
     known: dict[Any, int] = {}
     for v in graph.inputs:
         known[graph[v].attributes["name"]] = known[graph[v].attributes["symbol"]] = v
@@ -41,25 +43,38 @@ def differentiate(graph: Graph, wrt: Any = None) -> Graph:
     return Graph(answer.nx, answer.inputs, answer.outputs, {**answer.info, "outputs": tuple(answer.outputs)})
 
 
-def optimize(graph: Graph, *, level: str = "stable") -> Graph:
-    """The optimised graph; `compile(...).report` says what each pass did."""
-    return pipeline.optimize(graph, level=level)[0]
+def optimize(thing: Any, *, level: str = "stable") -> Graph:
+    """The optimised graph of a graph or an expression; `compile(...).report` says what each pass did."""
+    return pipeline.optimize(_graph(thing), level=level)[0]
 
 
-def generate(graph: Graph, *, dtype: str = "float64", name: str = "f") -> str:
-    """Stand-alone TensorFlow source for a graph."""
-    return generate_source(graph, dtype=dtype, name=name).text
+def generate(thing: Any, *, dtype: str = "float64", name: str = "f") -> str:
+    """Stand-alone TensorFlow source for a graph as it is, or for an expression, which is lowered first."""
+    return generate_source(_graph(thing), dtype=dtype, name=name).text
 
 
 def to_sympy(thing: Any) -> Any:
     """A graph or compiled function raised back to SymPy, so that people can read what was derived.
 
     Returns:
-        One expression for a single output, else a dict by output name.
+        The structure that a call returns, with expressions as leaves.
+
+    Raises:
+        ResourceLimitError: an expression would be too large to read.
     """
-    graph = thing if isinstance(thing, Graph) else thing.lowered
+    graph = _graph(thing)
     raised = raise_to_sympy(graph)
-    return next(iter(raised.values())) if len(raised) == 1 else raised
+    nest = graph.info.get("outputs")
+    if nest is None or set(leaves(nest)) != set(raised):
+        return next(iter(raised.values())) if len(raised) == 1 else raised
+    return map_nest(lambda name, path: raised[name], nest)
+
+
+def _graph(thing: Any) -> Graph:
+    """What each stage works on: a graph, that of a function before optimisation, or that of an expression."""
+    if isinstance(thing, Graph):
+        return thing
+    return thing.lowered if isinstance(thing, CompiledFunction) else lower(thing)
 
 
 def render(thing: Any, path: Any = None, *, stage: str = "optimized", format: str | None = None) -> Picture:

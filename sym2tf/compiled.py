@@ -33,7 +33,7 @@ REAL_DTYPES = ("float64", "float32", "bfloat16", "float16")
 def compile(
     expr: Any,
     args: Any = None,
-    *,
+    *more: Any,
     dtype: Any = "float64",
     jit: bool = False,
     indices: Sequence[Any] = (),
@@ -45,8 +45,10 @@ def compile(
     Args:
         expr: a SymPy expression, a number, or a list, tuple or dict of these, nested as you like; the function returns
             the same structure.
-        args: the arguments in order: symbols, indexed bases or elements, applied functions, and nests of these. By
-            default the free inputs sorted by name; symbols that are sizes (in bounds and shapes) are left out.
+        args: the arguments in order: symbols, indexed bases or elements, applied functions, names of these, and nests
+            of them all. By default the free inputs sorted by name, where numbers in names count as numbers (`x2` before
+            `x10`); symbols that are sizes (in bounds and shapes) are left out.
+        more: nothing; so that `compile(expr, x, y)` can say what was meant.
         dtype: of real values: `"float64"`, `"float32"`, `"bfloat16"` or `"float16"`, or the NumPy or TensorFlow type.
         jit: compile with XLA; refused where XLA computes an operation badly.
         indices: the order of free indices as output axes; by default sorted by name.
@@ -65,6 +67,9 @@ def compile(
         >>> f = compile(sp.exp(-x**2) * sp.sin(y))
         >>> f(0.5, 1.0)
     """
+    if more:
+        listed = ", ".join(str(a) for a in (args, *more))
+        raise ArgumentError(f"give the arguments as one list, args=[{listed}]; the options that follow go by name")
     graph = lower(expr, args=args, indices=indices)
     return CompiledFunction(graph, dtype=_dtype_name(dtype), jit=jit, level=level, name=name, expr=expr)
 
@@ -107,6 +112,7 @@ class CompiledFunction:
         self._sizes = dict(graph.info.get("sizes", {}))
         self._leaf_names = list(leaves(self._arguments))
         self._plain = self._arguments == tuple(self._names)
+        self._takes_mapping = len(self._arguments) == 1 and isinstance(self._arguments[0], Mapping)
 
     def __copy__(self) -> CompiledFunction:
         return self
@@ -195,13 +201,17 @@ class CompiledFunction:
 
     # Calling it --------------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """The value: the structure that was compiled, with tensors as leaves.
+
+        Arguments go by position, `f(1, 2)`, by name, `f(x=1, y=2)`, or in one mapping, `f({x: 1, y: 2})`.
 
         Raises:
             ArgumentError: missing, unknown or repeated arguments.
             ShapeError, SizeError, DtypeError: data that do not fit.
         """
+        if len(args) == 1 and isinstance(args[0], Mapping) and not self._takes_mapping:
+            return self(**self._by_name(args[0], kwargs))
         if not kwargs and self._plain and len(args) == len(self._names):
             answers = self._program(args)
         else:
@@ -229,6 +239,18 @@ class CompiledFunction:
             self.graph, dtype=self.dtype, jit=self.jit, name=self.name, title=self.title,
             pullback=pullback if real and inputs else None,
         )
+
+    def _by_name(self, values: Mapping[Any, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by symbol or name as keywords."""
+        names = {symbol: name for name, symbol in self._sizes.items()}
+        names |= {self.lowered[v].attributes["symbol"]: _input_name(self.lowered[v]) for v in self.lowered.inputs}
+        found = dict(named)
+        for key, value in values.items():
+            name = key if isinstance(key, str) else names.get(key, str(key))
+            if name in found:
+                raise ArgumentError(f"{self.name} got {name} twice")
+            found[name] = value
+        return found
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
         if len(args) > len(self._arguments):
@@ -262,49 +284,51 @@ class CompiledFunction:
 
     # Derivatives -------------------------------------------------------------------------------------------------
 
-    def gradient(self, wrt: Any = None) -> CompiledFunction:
+    def gradient(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The gradient at each point of the batch.
 
         Args:
-            wrt: an input (symbol, base or name) gives one output of its core shape, an element such as `w[0]` a scalar;
-                a sequence, or None for all real inputs, a tuple in that order.
+            variables: an input (symbol, base or name) gives one output of its core shape, an element such as `w[0]` a
+                scalar; several, a list or tuple of them, or nothing for all real inputs, a tuple in that order.
+            wrt: the same by name.
 
         Raises:
             DifferentiationError: an output is not scalar (use `jacobian`), or there is no derivative.
         """
-        return self._derivative(derivatives.gradient, wrt, "gradient", self._nested)
+        return self._derivative(derivatives.gradient, _chosen(variables, wrt), "gradient", self._nested)
 
-    def value_and_gradient(self, wrt: Any = None) -> CompiledFunction:
+    def value_and_gradient(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """`(value, gradient)` from one graph that shares what they have in common."""
 
         def outputs(nest: Any) -> Any:
             return self._nest, map_nest(lambda leaf, path: f"d/{leaf}", self._nested(nest))
 
-        return self._derivative(partial(derivatives.gradient, values=True), wrt, "value_and_gradient", outputs)
+        both = partial(derivatives.gradient, values=True)
+        return self._derivative(both, _chosen(variables, wrt), "value_and_gradient", outputs)
 
-    def jacobian(self, wrt: Any = None) -> CompiledFunction:
+    def jacobian(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The derivative of every output element by every input element: core axes of the output, then of the input."""
-        return self._derivative(derivatives.jacobian, wrt, "jacobian", self._nested)
+        return self._derivative(derivatives.jacobian, _chosen(variables, wrt), "jacobian", self._nested)
 
-    def hessian(self, wrt: Any = None) -> CompiledFunction:
+    def hessian(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The second derivatives of a scalar; for several inputs a nest of nests, one for each pair."""
 
         def outputs(nest: Any) -> Any:
             return map_nest(lambda leaf, path: _numbered(nest, leaf), self._nested(nest))
 
-        return self._derivative(derivatives.hessian, wrt, "hessian", outputs)
+        return self._derivative(derivatives.hessian, _chosen(variables, wrt), "hessian", outputs)
 
-    def jvp(self, wrt: Any = None) -> CompiledFunction:
+    def jvp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The derivative along tangents, which are arguments after the primals, one for each of `wrt`."""
-        return self._derivative(derivatives.jvp, wrt, "jvp", lambda nest: self._nest)
+        return self._derivative(derivatives.jvp, _chosen(variables, wrt), "jvp", lambda nest: self._nest)
 
-    def vjp(self, wrt: Any = None) -> CompiledFunction:
+    def vjp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The cotangents of `wrt`, from those of the outputs, which are arguments after the primals, in order."""
-        return self._derivative(derivatives.vjp, wrt, "vjp", lambda nest: _numbered(nest, ""))
+        return self._derivative(derivatives.vjp, _chosen(variables, wrt), "vjp", lambda nest: _numbered(nest, ""))
 
-    def hvp(self, wrt: Any = None) -> CompiledFunction:
+    def hvp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The Hessian times a vector: arguments after the primals, one for each of `wrt`; no Hessian is formed."""
-        return self._derivative(derivatives.hvp, wrt, "hvp", self._nested)
+        return self._derivative(derivatives.hvp, _chosen(variables, wrt), "hvp", self._nested)
 
     def _derivative(
         self, differentiate: Callable[[Graph, list[int]], Graph], wrt: Any, kind: str, outputs: Callable[[Any], Any]
@@ -370,7 +394,10 @@ class CompiledFunction:
                 v, subscripts = by_symbol.get(leaf.base), tuple(int(s) for s in leaf.indices)
             if v is None:
                 known = ", ".join(by_name)
-                raise ArgumentError(f"wrt: {describe(leaf)} is no input of {self.name}; its inputs are {known}")
+                what = f"wrt: {describe(leaf)} is no input of {self.name}"
+                if not isinstance(leaf, str | sp.Symbol | sp.Indexed | sp.IndexedBase):
+                    raise ArgumentError(f"{what}: give an input, or a list or tuple of inputs, of {known}")
+                raise ArgumentError(f"{what}; its inputs are {known}")
             if graph[v].type.kind < Kind.REAL:
                 raise DifferentiationError(f"wrt: {leaf} is {graph[v].type.kind}")
             found.append((v, subscripts))
@@ -383,6 +410,15 @@ class CompiledFunction:
     def check(self, **options: Any) -> checking.CheckReport:
         """Compare values with mpmath and derivatives with `GradientTape` and finite differences; see `sym2tf.check`."""
         return checking.check_function(self, **options)
+
+
+def _chosen(variables: Sequence[Any], wrt: Any) -> Any:
+    """What to differentiate by: `f.gradient(x, y)`, `f.gradient([x, y])` and `f.gradient(wrt=[x, y])` are the same."""
+    if not variables:
+        return wrt
+    if wrt is not None:
+        raise ArgumentError("wrt is given by position and by name")
+    return tuple(variables) if len(variables) > 1 else variables[0]
 
 
 def _numbered(nest: Any, output: str) -> Any:

@@ -211,3 +211,80 @@ def test_a_sum_that_drops_the_first_datum_warns_at_the_user_line():
 )
 def test_sums_that_use_all_data_or_say_otherwise_do_not_warn(expression):
     sym2tf.lower(expression)
+
+
+# Stages on expressions, and mathematics back ------------------------------------------------------------------------
+
+
+def test_every_stage_takes_an_expression_a_graph_or_a_function():
+    f = sym2tf.compile(x * y)
+    for thing in (x * y, sym2tf.lower(x * y), f):
+        assert sym2tf.to_sympy(thing) == x * y
+        assert sym2tf.to_sympy(sym2tf.optimize(thing)) == x * y
+        assert sym2tf.to_sympy(sym2tf.differentiate(thing)) == (y, x)
+        assert "x * y" in sym2tf.generate(thing)
+    with pytest.raises(ArgumentError, match=r"use sym2tf\.parse"):
+        sym2tf.optimize("x*y")
+
+
+def test_mathematics_comes_back_in_the_structure_of_a_call():
+    f = sym2tf.compile({"a": x**2, "b": [x * y]})
+    assert sym2tf.to_sympy(f) == {"a": x**2, "b": [x * y]}
+    assert sym2tf.to_sympy(f.gradient([x, y])) == {"a": (2 * x, 0), "b": [(y, x)]}
+    assert sym2tf.to_sympy(f.gradient(x)) == {"a": 2 * x, "b": [y]}
+    value, gradient = sym2tf.to_sympy(sym2tf.compile(x**2).value_and_gradient(x))
+    assert (value, gradient) == (x**2, 2 * x)
+
+
+# Calling and asking -------------------------------------------------------------------------------------------------
+
+
+def test_one_mapping_by_symbol_or_name_is_a_call():
+    f = sym2tf.compile(sp.Sum(X[i] * x - y, (i, 0, n - 1)))
+    due = f([1.0, 2.0], 3.0, 1.0)
+    assert f({X: [1.0, 2.0], x: 3.0, y: 1.0}) == due
+    assert f({"X": [1.0, 2.0, 5.0], "x": 3.0, y: 1.0, n: 2}) == due
+    assert f({X: [1.0, 2.0], x: 3.0}, y=1.0) == due
+    with pytest.raises(ArgumentError, match="f has no argument 'z'; it takes X, x, y"):
+        f({X: [1.0], x: 1, y: 1, z: 1})
+    with pytest.raises(ArgumentError, match="f got x twice"):
+        f({x: 1, "x": 2, X: [1.0], y: 0})
+    with pytest.raises(ArgumentError, match="f lacks y"):
+        f({X: [1.0], x: 1})
+    g = sym2tf.compile(x * y, args=[{"x": x, "y": y}])
+    assert g({"x": 2.0, "y": 3.0}) == 6, "an argument that is itself a mapping"
+
+
+def test_a_symbol_may_be_called_self():
+    self = sp.Symbol("self")
+    assert sym2tf.compile(2 * self)(self=3.0) == 6
+
+
+def test_derivatives_take_several_variables_one_by_one():
+    f = sym2tf.compile(x**2 * y)
+    assert [float(v) for v in f.gradient(y, x)(2.0, 3.0)] == [4, 12]
+    assert [float(v) for v in f.gradient(wrt=[y, x])(2.0, 3.0)] == [4, 12]
+    assert float(f.gradient(x)(2.0, 3.0)) == 12
+    assert float(f.jvp(x, y)(2.0, 3.0, 1.0, 0.0)) == 12
+    for wrong in ({x, y}, sp.Matrix([x, y]), x + y):
+        with pytest.raises(ArgumentError, match=r"wrt: .* give an input, or a list or tuple of inputs"):
+            f.gradient(wrong)
+    with pytest.raises(ArgumentError, match="wrt is given by position and by name"):
+        f.gradient(x, wrt=y)
+
+
+def test_arguments_can_be_named_by_text_and_listed_by_mistake_with_a_hint():
+    f = sym2tf.compile(x - y, ["y", x])
+    assert f.arguments == ("y", "x")
+    assert float(f(1.0, 3.0)) == 2
+    assert sym2tf.compile(X[0], args="X").arguments == ("X",)
+    with pytest.raises(ArgumentError, match=r"args names 'w', which the expression does not contain; it has x, y"):
+        sym2tf.compile(x - y, ["x", "y", "w"])
+    with pytest.raises(ArgumentError, match=r"give the arguments as one list, args=\[y, x\]"):
+        sym2tf.compile(x - y, y, x)
+
+
+def test_numbers_in_names_count_as_numbers():
+    names = ["x1", "x2", "x10", "x10a", "x010", "w"]
+    f = sym2tf.compile(sp.Add(*sp.symbols(names)))
+    assert f.arguments == ("w", "x1", "x2", "x010", "x10", "x10a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from sym2tf.frontend import indexed, scalars
 from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler, lookup
-from sym2tf.frontend.scan import binds_symbols, is_leaf, scan
+from sym2tf.frontend.scan import binds_symbols, is_leaf, occurring, scan
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.ops.values import with_kind
@@ -38,8 +39,8 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
 
     Args:
         expr: an expression, a number, or a list, tuple or dict of these, nested as you like.
-        args: the inputs in their order: symbols, indexed bases, elements, applied functions, and nests of these.
-            By default the free inputs sorted by name, sizes left out.
+        args: the inputs in their order: symbols, indexed bases, elements, applied functions, names of these, and nests
+            of them all. By default the free inputs sorted by name (numbers in names count as numbers), sizes left out.
         indices: the order of free indices as output axes; by default they are sorted by name.
 
     Returns:
@@ -55,6 +56,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
     nest = map_nest(_expression, expr)
     roots = list(leaves(nest))
     context = Context()
+    args = None if args is None else _with_symbols(args, roots)
     declared = None if args is None else list(leaves(map_nest(_argument, args)))
     if declared is not None:
         _refuse_repeats(declared)
@@ -99,6 +101,28 @@ def _expression(thing: Any, path: str) -> Any:
     raise ArgumentError(f"cannot compile {what}: give SymPy expressions, numbers, or nests of them")
 
 
+def _with_symbols(args: Any, roots: Sequence[Any]) -> Any:
+    """`args` with symbols in place of names."""
+    if not any(isinstance(a, str) for a in leaves(args)):
+        return args
+    known: dict[str, set[Any]] = {}
+    for leaf in occurring(roots):
+        known.setdefault(leaf_name(leaf), set()).add(leaf)
+
+    def resolved(thing: Any, path: str) -> Any:
+        if not isinstance(thing, str):
+            return thing
+        found = known.get(thing, set())
+        if len(found) > 1:
+            raise ArgumentError(f"args names {thing!r}, which several symbols are called: give the symbol itself")
+        if not found:
+            has = ", ".join(sorted(known))
+            raise ArgumentError(f"args names {thing!r}, which the expression does not contain; it has {has}")
+        return next(iter(found))
+
+    return map_nest(resolved, args)
+
+
 def _argument(thing: Any, path: str) -> Any:
     if isinstance(thing, sp.IndexedBase | sp.Indexed) or (isinstance(thing, sp.Basic) and is_leaf(thing)):
         return thing
@@ -116,12 +140,18 @@ def _refuse_repeats(declared: Sequence[Any]) -> None:
 
 def _argument_order(context: Context, found: Sequence[Any], declared: Sequence[Any] | None) -> list[Any]:
     if declared is None:
-        return sorted(found, key=lambda leaf: (leaf_name(leaf), str(type(leaf).__name__)))
+        return sorted(found, key=lambda leaf: (_natural(leaf_name(leaf)), leaf_name(leaf), type(leaf).__name__))
     given = set(declared)
     missing = sorted(leaf_name(leaf) for leaf in found if leaf not in given)
     if missing:
         raise ArgumentError(f"args lacks {', '.join(missing)}, which the expression needs")
     return list(declared)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key by which `x2` stands before `x10`."""
+    parts = re.split("([0-9]+)", name)
+    return [(int(p), "") if k % 2 and len(p) < 20 else (-1, p) for k, p in enumerate(parts)]
 
 
 def _argument_nest(context: Context, args: Any, order: Sequence[Any]) -> Any:

@@ -89,6 +89,12 @@ def _walk(exprs: Iterable[Any], opaque: set[Any]) -> Iterator[Any]:
                 stack.extend(children(expr))
 
 
+def occurring(exprs: Iterable[Any]) -> set[Any]:
+    """The symbols, indexed bases and applied functions that stand in expressions."""
+    found = _walk(exprs, set())
+    return {e.base if isinstance(e, sp.Indexed) else e for e in found if is_leaf(e) or isinstance(e, sp.Indexed)}
+
+
 def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
     """Register every symbol that stands in a bound or a declared shape."""
     found: dict[Any, None] = {}

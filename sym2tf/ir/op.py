@@ -11,10 +11,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sym2tf.errors import ArgumentError
 from sym2tf.ir.types import Kind, TensorType, broadcast_shapes
+from sym2tf.lazy import lazy
 
 Attributes = Mapping[str, Any]
 InferType = Callable[..., TensorType]  # (operand types..., **attributes) -> type
+
+
+_table = lazy("sym2tf.ops")  # stands above this layer, which needs it for nothing but pickles
+
+
+def row_named(name: str) -> Op:
+    """The row of an operation in the table of all."""
+    row: Op = _table.OPS[name]
+    return row
 
 
 class Term(Protocol):
@@ -121,6 +132,12 @@ class Op:
             if apply is not None:
                 return apply(self, operands, attributes)
         raise TypeError(f"{self.name} needs at least one graph value or pattern among its operands")
+
+    def __reduce__(self) -> tuple[Callable[[str], Op], tuple[str]]:
+        """For `pickle`: a row holds functions without names, so it travels as its own name."""
+        if _table.OPS.get(self.name) is not self:
+            raise ArgumentError(f"the operation {self.name} cannot be pickled: it is not in sym2tf.ops.OPS")
+        return row_named, (self.name,)
 
     def __copy__(self) -> Op:
         return self

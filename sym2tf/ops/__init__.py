@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
-from collections.abc import Callable
-
-from sym2tf.errors import ArgumentError
 from sym2tf.ir.op import Op
 from sym2tf.ops import arithmetic, contraction, elementary, indexing, leaves, logic, piecewise_linear, special
 
@@ -21,18 +17,3 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
 }
 OPS: dict[str, Op] = {op.name: op for rows in FAMILIES.values() for op in rows}
 BY_SYMPY: dict[object, Op] = {op.sympy: op for op in OPS.values() if op.sympy is not None}
-
-
-def named(name: str) -> Op:
-    """The row of an operation."""
-    return OPS[name]
-
-
-def _reduced(op: Op) -> tuple[Callable[[str], Op], tuple[str]]:
-    """For `pickle`: rows hold functions without names, so an operation travels as its own name."""
-    if OPS.get(op.name) is not op:
-        raise ArgumentError(f"the operation {op.name} cannot be pickled: it is not in sym2tf.ops.OPS")
-    return named, (op.name,)
-
-
-copyreg.pickle(Op, _reduced)
