@@ -42,9 +42,9 @@ def cause_of_failure(
         stopped: what stopped the solver: a limit of iterations, or what SciPy says; empty if it found its minimum.
     """
     if _runs_away(problem, objective, theta, step):
-        while_ = f"{stopped} while " if stopped.startswith("the limit") else ""
+        meanwhile = f"{stopped} while " if stopped.startswith("the limit") else ""
         return (
-            f"{while_}the cost still falls as the parameters grow without end, so it has no minimum (are two classes "
+            f"{meanwhile}the cost still falls as the parameters grow without end, so it has no minimum (are two classes "
             "perfectly separated?): add a penalty, or bounds"
         )
     corners = _corners(objective)
@@ -58,7 +58,9 @@ def cause_of_failure(
     elif singular:
         text = "the Hessian is not positive definite there, so this is no isolated minimum"
     else:
-        text = stopped or "the solver finds no lower cost, but the step still to go is too long to call it a minimum"
+        text = "the solver finds no lower cost, but the step still to go is too long to call it a minimum"
+        if stopped:
+            text = f"the solver gave up ({stopped.rstrip('.')})"
     if problem.starts_given:
         return text
     starts = ", ".join([f"{u.name}: ..." for u in problem.free[:6]])

@@ -85,7 +85,9 @@ def count_observations(
         if key == UNBOUND:
             continue
         lower, upper = next((low, up) for s, low, up in limits(sums[key]) if s == symbol)
-        extent = data[name].shape[axis] if lower is None else int((upper - lower + 1).subs(sizes))
+        extent = data[name].shape[axis]
+        if lower is not None and (stated := (upper - lower + 1).subs(sizes)).is_Integer:
+            extent = int(stated)
         ranges.setdefault(key, {})[symbol] = extent
     return sum(prod(n for _, n in r) for r in {frozenset(r.items()) for r in ranges.values()}) or None
 
@@ -102,9 +104,12 @@ def _observed(found: Uses, names: Mapping[Any, str], data: Collection[str]) -> d
 
 def _leaves(expr: Any) -> list[Any]:
     """Symbols and bases below `expr`, in the order in which they are met."""
-    stack, found = [expr], dict[Any, None]()
+    stack, found, seen = [expr], dict[Any, None](), set()
     while stack:
         node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         if isinstance(node, sp.Indexed):
             found[node.base] = None
         elif is_leaf(node):
