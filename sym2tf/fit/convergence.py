@@ -44,8 +44,8 @@ def cause_of_failure(
     if _runs_away(problem, objective, theta, step):
         meanwhile = f"{stopped} while " if stopped.startswith("the limit") else ""
         return (
-            f"{meanwhile}the cost still falls as the parameters grow without end, so it has no minimum (are two classes "
-            "perfectly separated?): add a penalty, or bounds"
+            f"{meanwhile}the cost still falls as the parameters grow without end, so it has no minimum "
+            "(are two classes perfectly separated?): add a penalty, or bounds"
         )
     corners = _corners(objective)
     if stopped.startswith("the limit"):
