@@ -448,8 +448,8 @@ def _size(name: str, value: Any) -> int:
 
 def _title(expr: Any) -> str:
     if not is_nest(expr):
-        return describe(expr, 200)
-    return str(map_nest(lambda leaf, path: describe(leaf, 60), expr))[:200]
+        return describe(expr, 100)
+    return str(map_nest(lambda leaf, path: describe(leaf, 60), expr))[:100]
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -13,6 +13,7 @@ import sympy as sp
 
 import sym2tf
 from sym2tf.errors import ArgumentError, ShapeError, SizeError, UnsupportedExpressionError, UnusedDataWarning
+from sym2tf.frontend.describe import describe
 from sym2tf.ir.op import Op
 from sym2tf.ops import OPS
 from sym2tf.trees import leaves
@@ -288,3 +289,20 @@ def test_numbers_in_names_count_as_numbers():
     names = ["x1", "x2", "x10", "x10a", "x010", "w"]
     f = sym2tf.compile(sp.Add(*sp.symbols(names)))
     assert f.arguments == ("w", "x1", "x2", "x010", "x10", "x10a")
+
+
+# What one sees ------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_expression_shows_its_beginning():
+    cost = sp.Add(*(a * sp.sin(a) for a in sp.symbols("x0:40")))
+    f = sym2tf.compile(cost)
+    assert ": x0*sin(x0) + x1*sin(x1) + " in repr(f)
+    assert "..." in repr(f)
+    assert '"""gradient of x0*sin(x0) + ' in f.gradient().source.replace("'''", '"""')
+    deep = x
+    for _ in range(5000):
+        deep = sp.sin(deep, evaluate=False)
+    assert describe(deep, 20) == "sin(sin(sin(sin(s..."
+    assert describe(sp.Mul(*(a + 1 for a in sp.symbols("x0:40"))), 30).startswith("(x0 + 1)*(x1 + 1)*")
+    assert describe(sp.Eq(y, cost), 30) == "Eq(y, x0*sin(x0) + x1*sin(x..."

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sympy as sp
+from sympy.functions.elementary.piecewise import ExprCondPair
 
 _NODES = 60
 _CHARACTERS = 80
 _EXPONENT = 10**4
+_NAMES = {sp.Equality: "Eq", sp.Unequality: "Ne"}
 
 
 def is_small(expr: Any, limit: int = _NODES, *, ordered: bool = True) -> bool:
@@ -28,10 +31,37 @@ def describe(expr: Any, limit: int = _CHARACTERS) -> str:
     if _is_long(expr):
         what = "an integer" if isinstance(expr, sp.Integer) else "a fraction"
         return f"{what} of {max(expr.p.bit_length(), expr.q.bit_length())} bits"
-    if not is_small(expr, ordered=False):
-        return f"{type(expr).__name__}(...)"
-    text = " ".join((str(expr) if is_small(expr) else sp.sstr(expr, order="none")).split())
+    text = " ".join(_text(expr, limit).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _text(expr: Any, room: int) -> str:
+    """The beginning of `expr` as text, of `room` characters or somewhat more; each level of recursion takes some."""
+    if _is_long(expr):
+        return describe(expr)
+    if is_small(expr, ordered=False):
+        return str(expr) if is_small(expr) else str(sp.sstr(expr, order="none"))
+    if isinstance(expr, sp.Add):
+        return _joined(" + ", expr.args, room).replace("+ -", "- ")
+    if isinstance(expr, sp.Mul):
+        return _joined("*", expr.args, room, weak=(sp.Add,))
+    if isinstance(expr, sp.Pow):
+        return _joined("**", expr.args, room, weak=(sp.Add, sp.Mul, sp.Pow))
+    if isinstance(expr, sp.StrictLessThan | sp.LessThan | sp.StrictGreaterThan | sp.GreaterThan):
+        return _joined(f" {expr.rel_op} ", expr.args, room)
+    name = "" if isinstance(expr, tuple | sp.Tuple | ExprCondPair) else _NAMES.get(type(expr), type(expr).__name__)
+    return f"{name}({_joined(', ', expr.args, room - len(name) - 1)})"
+
+
+def _joined(sign: str, args: Sequence[Any], room: int, weak: tuple[type, ...] = ()) -> str:
+    """As many of `args` as there is room for; those that bind less than `sign` in brackets."""
+    text = ""
+    for k, arg in enumerate(args):
+        if len(text) > room:
+            return text + "..."
+        inner = _text(arg, room - len(text) - 1)
+        text += (sign if k else "") + (f"({inner})" if isinstance(arg, weak) else inner)
+    return text
 
 
 def _is_long(node: Any) -> bool:
