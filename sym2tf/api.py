@@ -8,7 +8,7 @@ from typing import Any
 from sym2tf.autodiff import derivatives
 from sym2tf.backends.sympy import raise_to_sympy
 from sym2tf.backends.tensorflow.source import generate_source
-from sym2tf.check import CheckReport
+from sym2tf.check_report import CheckReport
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import ArgumentError
 from sym2tf.frontend.lower import lower

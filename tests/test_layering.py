@@ -23,7 +23,7 @@ LAYERS = (
     {"frontend", "autodiff", "passes"},
     {"backends"},
     {"render"},
-    {"sampling"},
+    {"sampling", "check_report"},
     {"check"},
     {"compiled"},
     {"fit"},

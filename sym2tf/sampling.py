@@ -1,0 +1,64 @@
+"""Points to verify a function at: ordinary and adversarial values for every input, with data of small made-up sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sym2tf.ir.binding import Binding
+from sym2tf.ir.dims import evaluate_size, size_names
+from sym2tf.ir.graph import Graph
+from sym2tf.ir.types import Kind
+
+Array = np.ndarray[Any, Any]
+LENGTH, LONGEST = 4, 64
+SPECIAL = (0.0, 1.0, -1.0, 0.5, 2.0, -0.25, 10.0, -10.0, 1e-3, -1e-6, 30.0, -30.0, 1e-9, 700.0)
+SCALES = (1.0, 1.0, 0.1, 3.0, 10.0)
+
+
+def sizes_for(graph: Graph) -> dict[str, int]:
+    """A small number for each size of a graph, such that no axis is empty and all subscripts stay inside the data."""
+    binding = Binding(graph)
+    sizes = dict.fromkeys(binding.names, LENGTH)
+    while sizes and any(evaluate_size(a.length, sizes) < 1 for a in binding.axes) and max(sizes.values()) < LONGEST:
+        sizes = {name: size + 1 for name, size in sizes.items()}
+    for reach in (axis for axis in binding.axes if not axis.exact):
+        for own in binding.axes:  # this axis has a length of its own, which has to reach far enough
+            if own.exact and (own.input, own.axis) == (reach.input, reach.axis):
+                for name in size_names(own.length):
+                    sizes[name] = max(sizes[name], evaluate_size(reach.length, sizes))
+    return sizes
+
+
+def candidates(graph: Graph, sizes: dict[str, int], count: int, rng: np.random.Generator) -> dict[str, Array]:
+    """`count` points as one batch: for each input by name an array `(count, *core shape)`."""
+    points = {}
+    for v in graph.inputs:
+        node = graph[v]
+        shape = (count, *(evaluate_size(d, sizes) for d in node.type.shape))
+        name = node.attributes["name"]
+        if node.type.kind is Kind.BOOLEAN:
+            points[name] = rng.random(shape) < 0.5
+        elif node.type.kind is Kind.INTEGER:
+            points[name] = rng.integers(0, max(1, min(sizes.values(), default=1)), shape)
+        else:
+            values = rng.normal(size=shape) * rng.choice(SCALES, size=(count, *[1] * (len(shape) - 1)))
+            values = np.where(rng.random(shape) < 0.3, np.abs(values), values)
+            points[name] = np.where(rng.random(shape) < 0.2, rng.choice(SPECIAL, size=shape), values)
+    return points
+
+
+def take(points: dict[str, Array], rows: Any) -> dict[str, Array]:
+    """Some of the points of a batch."""
+    return {name: values[rows] for name, values in points.items()}
+
+
+def elements(graph: Graph, points: dict[str, Array], most: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and subscripts of real elements of the inputs, at most `most`, spread over the inputs."""
+    real = [graph[v].attributes["name"] for v in graph.inputs if graph[v].type.kind >= Kind.REAL]
+    places = [[(name, at) for at in np.ndindex(points[name].shape[1:])] for name in real]
+    turns = (place[k] for k in range(max(map(len, places), default=0)) for place in places if k < len(place))
+    for _, element in zip(range(most), turns, strict=False):
+        yield element
