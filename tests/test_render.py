@@ -152,7 +152,7 @@ def test_every_node_shows_operation_dtype_and_core_shape():
 
 def test_constants_stand_in_the_labels_of_their_users():
     drawing = draw(regression())
-    assert {"□ ^ 2", "n ^ −1", "□ ^ (1/10)", "× −1", "× −2"} <= labels_of(drawing)
+    assert {"(·) ^ 2", "n ^ −1", "(·) ^ (1/10)", "× −1", "× −2"} <= labels_of(drawing)
     assert not any('fillcolor="' + STYLES["constant"].fill in line for line in drawing.source.splitlines())
 
 
@@ -161,26 +161,26 @@ def test_constants_stand_in_the_labels_of_their_users():
     [
         (lambda x, y: x + 3, "+ 3"),
         (lambda x, y: x * Fraction(-1, 2), "× −1/2"),
-        (lambda x, y: x**2, "□ ^ 2"),
-        (lambda x, y: 2**x, "2 ^ □"),
-        (lambda x, y: Fraction(-1, 2) ** x, "(−1/2) ^ □"),
+        (lambda x, y: x**2, "(·) ^ 2"),
+        (lambda x, y: 2**x, "2 ^ (·)"),
+        (lambda x, y: Fraction(-1, 2) ** x, "(−1/2) ^ (·)"),
         (lambda x, y: x**y, "① | ② | ① ^ ②"),
         (lambda x, y: sub(x, y), "① | ② | ① − ②"),
         (lambda x, y: div(x, y), "① | ② | ① ÷ ②"),
-        (lambda x, y: div(1, y), "1 ÷ □"),
-        (lambda x, y: less(x, 0), "□ < 0"),
-        (lambda x, y: less(0, x), "0 < □"),
-        (lambda x, y: max_(x, 0), "max(□, 0)"),
+        (lambda x, y: div(1, y), "1 ÷ (·)"),
+        (lambda x, y: less(x, 0), "(·) < 0"),
+        (lambda x, y: less(0, x), "0 < (·)"),
+        (lambda x, y: max_(x, 0), "max(·, 0)"),
         (lambda x, y: max_(x, y, 0), "max(…, 0)"),
         (lambda x, y: max_(x, y), "max"),
-        (lambda x, y: select(less(x, y), 1, 0), "select(□, 1, 0)"),
+        (lambda x, y: select(less(x, y), 1, 0), "select(·, 1, 0)"),
         (lambda x, y: select(less(x, y), x, 0), "① | ② | select(①, ②, 0)"),
         (lambda x, y: select(less(x, y), 0, x), "① | ③ | select(①, 0, ③)"),
         (lambda x, y: select(less(x, y), x, y), "① | ② | ③ | select(①, ②, ③)"),
         (lambda x, y: sqrt(x), "√"),
-        (lambda x, y: square(x), "□²"),
-        (lambda x, y: reciprocal(x), "1/□"),
-        (lambda x, y: abs_(x), "|□|"),
+        (lambda x, y: square(x), "(·)²"),
+        (lambda x, y: reciprocal(x), "1/(·)"),
+        (lambda x, y: abs_(x), "|·|"),
         (lambda x, y: x * x.apply(pi, (), {}), "× π"),
         (lambda x, y: x + math.inf, "+ ∞"),
         (lambda x, y: expand(x, axis=-1) * 3, "× 3"),

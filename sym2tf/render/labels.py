@@ -17,7 +17,7 @@ from sym2tf.ops.leaves import Exact
 
 LONGEST_LINE = 32  # characters; the whole text stands in the tooltip
 CONSTANTS_SHOWN = 3  # of one commutative node
-BLANK = "□"  # the place of the only operand that is not a constant
+BLANK = "·"  # the place of the only operand that is not a constant; bracketed where nothing else encloses it
 
 _COMPLEX = {"float16": "complex64", "bfloat16": "complex64", "float32": "complex64", "float64": "complex128"}
 _NUMBERS = {"pi": "π", "euler_gamma": "γ", "golden_ratio": "φ", "catalan": "G"}
@@ -114,11 +114,13 @@ def leaf_text(op: Op, attributes: Mapping[str, Any]) -> str | None:
 def operation_text(op: Op, operands: Sequence[str | None]) -> str:
     """The operation with its constants in their places; None stands for an operand that an edge brings.
 
-    `+`, `× 2`, `□ ^ 2`, `① ^ ②`, `select(①, ②, 0)`, `max(…, 0)`.
+    `+`, `× 2`, `(·) ^ 2`, `① ^ ②`, `select(①, ②, 0)`, `max(…, 0)`.
     """
     label = op.label or op.name
     if op.arity == 1 and _OPERAND.search(label):
-        return _OPERAND.sub(lambda _: BLANK if operands[0] is None else f"({operands[0]})", label)
+        operand = BLANK if operands[0] is None else operands[0]
+        enclosed = label.startswith("|") and operands[0] is None
+        return _OPERAND.sub(lambda _: operand if enclosed else f"({operand})", label)
     live = [k for k, text in enumerate(operands) if text is None]
     if op.commutative:
         return _commutative_text(label, [text for text in operands if text is not None], len(live))
@@ -153,7 +155,7 @@ def _symbolic(label: str) -> bool:
 
 
 def _bracketed(text: str, *, first: bool) -> str:
-    return f"({text})" if "/" in text or (first and text.startswith("−")) else text
+    return f"({text})" if text == BLANK or "/" in text or (first and text.startswith("−")) else text
 
 
 def _axes_text(axes: int | Sequence[int]) -> str:
