@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from sym2tf import check as checking
 from sym2tf.autodiff import derivatives
@@ -15,7 +16,7 @@ from sym2tf.autodiff.elements import Element, with_shifts, without_shifts
 from sym2tf.backends.constants import FORMATS
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
-from sym2tf.errors import ArgumentError, DifferentiationError, DtypeError, SizeError
+from sym2tf.errors import ArgumentError, DifferentiationError, DtypeError, OpaqueWarning, SizeError, warn
 from sym2tf.frontend.describe import describe, is_small
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.binding import Binding
@@ -403,6 +404,7 @@ class CompiledFunction:
             found.append((v, subscripts))
         if len(set(found)) < len(found):
             raise ArgumentError("wrt names an input twice")
+        _warn_opaque(by_symbol, [graph[v].attributes["symbol"] for v, _ in found])
         return found, tuple(wrt) if isinstance(wrt, list) else wrt
 
     # Verification ------------------------------------------------------------------------------------------------
@@ -410,6 +412,16 @@ class CompiledFunction:
     def check(self, **options: Any) -> checking.CheckReport:
         """Compare values with mpmath and derivatives with `GradientTape` and finite differences; see `sym2tf.check`."""
         return checking.check_function(self, **options)
+
+
+def _warn_opaque(symbols: Iterable[Any], wrt: Iterable[Any]) -> None:
+    """An applied function is an argument; as a function of a variable the user may have meant to differentiate it."""
+    for symbol in symbols:
+        if isinstance(symbol, AppliedUndef | sp.Derivative):
+            for variable in wrt:
+                if isinstance(variable, sp.Symbol | sp.IndexedBase) and symbol.has(variable):
+                    text = f"{symbol} is an argument of its own: its dependence on {variable} is not differentiated"
+                    warn(OpaqueWarning, text)
 
 
 def _chosen(variables: Sequence[Any], wrt: Any) -> Any:

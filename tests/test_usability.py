@@ -12,7 +12,14 @@ import pytest
 import sympy as sp
 
 import sym2tf
-from sym2tf.errors import ArgumentError, ShapeError, SizeError, UnsupportedExpressionError, UnusedDataWarning
+from sym2tf.errors import (
+    ArgumentError,
+    OpaqueWarning,
+    ShapeError,
+    SizeError,
+    UnsupportedExpressionError,
+    UnusedDataWarning,
+)
 from sym2tf.frontend.describe import describe
 from sym2tf.ir.op import Op
 from sym2tf.ops import OPS
@@ -306,3 +313,14 @@ def test_a_long_expression_shows_its_beginning():
     assert describe(deep, 20) == "sin(sin(sin(sin(s..."
     assert describe(sp.Mul(*(a + 1 for a in sp.symbols("x0:40"))), 30).startswith("(x0 + 1)*(x1 + 1)*")
     assert describe(sp.Eq(y, cost), 30) == "Eq(y, x0*sin(x0) + x1*sin(x..."
+
+
+def test_a_derivative_that_cannot_see_a_dependence_warns():
+    f = sym2tf.compile(q(x) * x)
+    message = r"^q\(x\) is an argument of its own: its dependence on x is not differentiated$"
+    with pytest.warns(OpaqueWarning, match=message) as caught:
+        g = f.gradient(x)
+    assert [w.filename for w in caught] == [__file__]
+    assert float(g({q(x): 3.0, x: 2.0})) == 3
+    assert float(f.gradient(q(x))({q(x): 3.0, x: 2.0})) == 2, "and no warning"
+    sym2tf.compile(q(x).diff(x) * q(x) * y).gradient()
