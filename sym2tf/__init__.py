@@ -31,3 +31,7 @@ __all__ = [
     "render",
     "to_sympy",
 ]
+
+
+def __dir__() -> list[str]:
+    return ["__version__", *__all__]

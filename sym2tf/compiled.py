@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import keyword
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +19,7 @@ from sym2tf.backends.constants import FORMATS
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.errors import ArgumentError, DifferentiationError, DtypeError, OpaqueWarning, SizeError, warn
+from sym2tf.frontend.context import leaf_name
 from sym2tf.frontend.describe import describe, is_small
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.binding import Binding
@@ -73,6 +76,16 @@ def compile(
         raise ArgumentError(f"give the arguments as one list, args=[{listed}]; the options that follow go by name")
     graph = lower(expr, args=args, indices=indices)
     return CompiledFunction(graph, dtype=_dtype_name(dtype), jit=jit, level=level, name=name, expr=expr)
+
+
+class _OfInstances:
+    """An attribute that instances have and the class has not: `inspect` asks both for `__signature__`."""
+
+    def __init__(self, value: Callable[[Any], Any]) -> None:
+        self.value = value
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return None if instance is None else self.value(instance)
 
 
 class CompiledFunction:
@@ -172,8 +185,31 @@ class CompiledFunction:
         return self._program.traces if "_program" in self.__dict__ else 0
 
     def __repr__(self) -> str:
-        arguments = ", ".join(str(a) for a in self._arguments)
+        symbols = {_input_name(n): n.attributes["symbol"] for n in (self.lowered[v] for v in self.lowered.inputs)}
+        arguments = ", ".join(str(map_nest(lambda n, path: _explained(n, symbols.get(n)), a)) for a in self._arguments)
         return f"<sym2tf {self.name}({arguments}): {self.title}; {self.signature}, {self.dtype}{', jit' * self.jit}>"
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    __signature__ = _OfInstances(lambda self: self._python_signature())
+
+    def _python_signature(self) -> inspect.Signature:
+        """What `inspect.signature` shows; arguments whose names are no identifiers can go by position only."""
+        names = [a if isinstance(a, str) else f"argument_{k}" for k, a in enumerate(self._arguments)]
+        plain = all(n.isidentifier() and not keyword.iskeyword(n) for n in names) and self._plain
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if plain else inspect.Parameter.POSITIONAL_ONLY
+        taken = names if plain else [n if n.isidentifier() else f"argument_{k}" for k, n in enumerate(names)]
+        parameters = [inspect.Parameter(n, kind) for n in taken]
+        for size, required in self.sizes.items():
+            default = inspect.Parameter.empty if required else None
+            if size not in taken and size.isidentifier():
+                parameters.append(inspect.Parameter(size, inspect.Parameter.KEYWORD_ONLY, default=default))
+        return inspect.Signature(parameters)
 
     def _repr_latex_(self) -> str | None:
         """The expression, where it is small enough to be read."""
@@ -254,9 +290,10 @@ class CompiledFunction:
         return found
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
-        if len(args) > len(self._arguments):
+        count = len(self._arguments)
+        if len(args) > count:
             raise ArgumentError(
-                f"{self.name} takes {len(self._arguments)} positional arguments ({self._listed()}), got {len(args)}"
+                f"{self.name} takes {count} positional argument{'s' * (count != 1)} ({self._listed()}), got {len(args)}"
             )
         found: dict[str, Any] = {}
         for k, value in enumerate(args):
@@ -437,6 +474,12 @@ def _numbered(nest: Any, output: str) -> Any:
     """The nest of `wrt` with the names of the derivatives of one output as leaves."""
     names: Iterator[str] = (name_of(output, k) for k in range(sum(1 for _ in leaves(nest))))
     return refill(nest, names) if is_nest(nest) else next(names)
+
+
+def _explained(name: str, symbol: Any) -> str:
+    """The name of an argument, and what it stands for where it had to be called otherwise."""
+    renamed = isinstance(symbol, sp.Basic) and leaf_name(symbol) != name
+    return f"{name} = {sp.srepr(symbol)}" if renamed else name
 
 
 def _input_name(node: Node) -> str:

@@ -187,7 +187,7 @@ class TestData:
             self.f(x=self.xs, y=self.ys, w=1, b=0, n=2.5)
 
     def test_too_few_core_axes(self):
-        with pytest.raises(ShapeError, match="core axes"):
+        with pytest.raises(ShapeError, match="x needs 1 core axis of length n, got a number"):
             self.f(x=1.0, y=self.ys, w=1, b=0)
 
     def test_shifted_subscripts_are_slices(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
@@ -10,11 +11,14 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 import sympy as sp
+import tensorflow as tf
 
 import sym2tf
 from sym2tf.errors import (
     ArgumentError,
+    DtypeError,
     OpaqueWarning,
+    RenderError,
     ShapeError,
     SizeError,
     UnsupportedExpressionError,
@@ -324,3 +328,46 @@ def test_a_derivative_that_cannot_see_a_dependence_warns():
     assert float(g({q(x): 3.0, x: 2.0})) == 3
     assert float(f.gradient(q(x))({q(x): 3.0, x: 2.0})) == 2, "and no warning"
     sym2tf.compile(q(x).diff(x) * q(x) * y).gradient()
+
+
+def test_the_representation_says_which_of_two_arguments_was_renamed():
+    f = sym2tf.compile(sp.Symbol("x") * sp.IndexedBase("x")[0])
+    assert "f(x_1 = IndexedBase(Symbol('x')), x)" in repr(f)
+
+
+def test_a_function_answers_to_what_python_asks_of_functions():
+    f = sym2tf.compile(sp.Sum(X[i] * x, (i, 0, n - 1)), name="total")
+    assert f.__name__ == "total"
+    assert str(inspect.signature(f)) == "(X, x, *, n=None)"
+    assert str(inspect.signature(sym2tf.compile(q(sp.Symbol("t t")) + sp.Symbol("a b")))) == "(argument_0, q, /)"
+    assert "expr" in str(inspect.signature(sym2tf.CompiledFunction))
+    assert f"{f:>200}" == repr(f).rjust(200)
+    assert set(dir(sym2tf)) == {*sym2tf.__all__, "__version__"}
+    assert repr(f.report) == str(f.report)
+
+
+def test_a_picture_can_be_saved(tmp_path):
+    picture = sym2tf.render(x + y)
+    path = picture.save(tmp_path / "graph.svg")
+    assert path.read_text(encoding="utf-8") == picture.data
+    with pytest.raises(RenderError, match=r"is png by its suffix and svg"):
+        picture.save(tmp_path / "graph.png")
+
+
+def test_calls_that_do_not_fit_are_told_in_plain_words():
+    f = sym2tf.compile(sp.Sum(X[i] ** 2, (i, 0, n - 1)))
+    with pytest.raises(ShapeError, match=r"^X needs 1 core axis of length n, got a number$"):
+        f(1.0)
+    g = sym2tf.compile(sp.Sum(Y[i, 0] * x, (i, 0, n - 1)))
+    with pytest.raises(ShapeError, match=r"^Y needs 2 core axes of lengths n, Y_length, got an array of shape \(3,\)$"):
+        g([1.0, 2.0, 3.0], 1.0)
+    with pytest.raises(ArgumentError, match=r"^f takes 1 positional argument \(X; .* n \(optional\)\), got 2$"):
+        f(1.0, 2.0)
+    for ragged in ([[1.0], [2.0, 3.0]], [tf.constant([1.0]), tf.constant([2.0, 3.0])], tf.ragged.constant([[1.0], []])):
+        with pytest.raises(ArgumentError, match=r"^X must be"):
+            f(ragged)
+
+
+def test_a_constant_that_does_not_fit_is_named():
+    with pytest.raises(DtypeError, match=r"^float64 cannot hold the constant 1.0e\+400, in "):
+        sym2tf.compile(10**400 * x).source  # noqa: B018  the source is where constants are rounded

@@ -139,8 +139,10 @@ def _decided(graph: Graph, nodes: Iterable[int], dtype: str) -> dict[int, Number
 def _held(exact: Any, number: Number, node: Node, dtype: str) -> Number:
     """`number`, unless it is infinite and the exact value is not."""
     if math.isinf(number) and (isinstance(exact, Fraction | int) or mpmath.isfinite(exact)):
-        what = node.origin if isinstance(node.origin, str) else describe(node.origin or exact)
-        raise DtypeError(f"{dtype} cannot hold the constant {what}")
+        value = mpmath.mpf(exact.numerator) / exact.denominator if isinstance(exact, Fraction | int) else exact
+        text = mpmath.nstr(value, 6)
+        origin = node.origin if isinstance(node.origin, str | None) else describe(node.origin)
+        raise DtypeError(f"{dtype} cannot hold the constant {text}" + (f", in {origin}" if origin else ""))
     return number
 
 

@@ -41,7 +41,9 @@ def core_shape(name: str, type: TensorType, shape: Sequence[int]) -> Shape:
         ShapeError: the array has fewer axes than the core.
     """
     if len(shape) < type.rank:
-        raise ShapeError(f"{name} has shape {tuple(shape)}, which lacks core axes of {type}")
+        axes = "1 core axis of length" if type.rank == 1 else f"{type.rank} core axes of lengths"
+        got = f"an array of shape {tuple(shape)}" if shape else "a number"
+        raise ShapeError(f"{name} needs {axes} {', '.join(map(str, type.shape))}, got {got}")
     return tuple(shape[len(shape) - type.rank :])
 
 

@@ -42,7 +42,7 @@ class PassRecord:
     fired: Counter[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What every pass did, in order."""
 
@@ -71,6 +71,9 @@ class Report:
         lines.insert(1, "-" * max(map(len, lines)))
         lines.insert(-1, lines[1])
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         head, *body = ([html.escape(cell) for cell in row] for row in self._cells())

@@ -41,6 +41,17 @@ class Picture:
     data: str | bytes = field(repr=False)
     path: Path | None = None
 
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture as it is; returns where.
+
+        Raises:
+            RenderError: a suffix of another format (render again for that), or a file that cannot be written.
+        """
+        target = Path(path).expanduser()
+        _format(target, self.format)
+        write_atomically(target, self.data)
+        return target
+
     def _repr_svg_(self) -> str | None:
         return self.data if self.format == "svg" and isinstance(self.data, str) else None
 

@@ -37,7 +37,7 @@ class Converter:
         if tf.is_tensor(value):
             return self._tensor(value)
         if isinstance(value, list | tuple) and any(map(_holds_tensors, value)):
-            return self._tensor(_stacked(value))  # not through NumPy, so that a tape sees the parts
+            return self._tensor(self._stacked(value))  # not through NumPy, so that a tape sees the parts
         return self._array(value)
 
     def _tensor(self, value: Any) -> Any:
@@ -68,6 +68,13 @@ class Converter:
                 raise DtypeError(f"{self.name} has the integer {largest}, which {self.dtype.name} cannot hold")
         with np.errstate(over="ignore"):  # a float beyond the range is infinity, as in any IEEE conversion
             return tf.convert_to_tensor(array.astype(self.numpy, copy=False))
+
+    def _stacked(self, value: Any) -> Any:
+        try:
+            return _stacked(value)
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+            kind = type(value).__name__
+            raise ArgumentError(f"{self.name} must be numbers in a regular array, got an uneven {kind}") from None
 
     def _plain(self, value: Any) -> Any:
         try:
