@@ -62,7 +62,7 @@ atan2 = Op(
 
 log1p = _one("log1p", None, TFOp("Log1p", "tf.math.log1p"), lambda g, y, x: (g / (1 + x),),
              numpy=np.log1p, mp=mpmath.log1p, sample=(-0.9, 5.0))
-expm1 = _one("expm1", None, TFOp("Expm1", "", form=lambda e, x: e.call("expm1", x)), lambda g, y, x: (g * (1 + y),),
+expm1 = _one("expm1", None, TFOp("Expm1", "", form=lambda e, x: e.call("expm1", x)), lambda g, y, x: (g * exp(x),),
              numpy=np.expm1, mp=mpmath.expm1)
 sigmoid: Op = _one("sigmoid", None, TFOp("Sigmoid", "tf.sigmoid"), lambda g, y, x: (g * (y * sigmoid(-x)),),
                numpy=lambda x: scipy_special.expit(x), mp=lambda x: 1 / (1 + mpmath.exp(-x)),

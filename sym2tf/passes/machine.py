@@ -148,7 +148,7 @@ class _Chooser:
         made = self.powers.get((base, n))
         if made is None:
             needed = {1, *self.needed[base]}
-            halves = [a for a in needed if n - a in needed and 2 * a >= n]
+            halves = [a for a in needed if a < n and n - a in needed and 2 * a >= n]
             a = min(halves) if halves else n // 2 if n % 2 == 0 else n - 1
             if 2 * a == n:
                 made = self.builder.add(square, [self.integer_power(base, a)])
