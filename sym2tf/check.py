@@ -3,8 +3,8 @@
 Four questions, each with its own judge:
 
 - **rewriting**: is the optimised graph the lowered one? Both evaluated with mpmath; they agree to nearly all digits.
-- **values**: does the function, as the user calls it, give what the lowered graph gives with mpmath? In units in the last
-  place (ULP). What is allowed is 8 ULP, plus 8 times what half an ULP in the inputs changes, plus 8 times what the same
+- **values**: does the function, as the user calls it, give what the lowered graph gives with mpmath? In units in the
+  last place (ULP). What is allowed is 8 ULP, plus 8 times what half an ULP in the inputs changes, plus 8 times what the same
   graph, unoptimised, loses in NumPy: a cancellation in the formula itself is not held against the compiler.
 - **derivatives**: the graphs of gradient and Hessian-vector product, evaluated with mpmath, against central differences
   in mpmath with steps of 1e-15 (their own error is about 1e-30); and the compiled gradient against its graph, in ULP.
@@ -119,12 +119,13 @@ class _Study:
     def differences(self, output: str, names: Sequence[str], found: dict[str, Array]) -> list[Comparison]:
         comparisons = []
         for name, at in elements(self.graph, self.points, ELEMENTS):
+            place: Any = (slice(None), *at)
             moved = []
             for step in (STEP, -STEP):
                 shifted = _objects(self.points[name])
-                shifted[(slice(None), *at)] += step
+                shifted[place] += step
                 moved.append(self.exactly(self.graph, self.points | {name: shifted})[output])
-            got = found[f"{output}/{names.index(name)}"].reshape(self.points[name].shape)[(slice(None), *at)]
+            got = found[f"{output}/{names.index(name)}"].reshape(self.points[name].shape)[place]
             label = f"{output} by {name}{list(at) if at else ''}"
             comparisons.append(self.against_difference("gradient", label, got, moved, self.truth[output]))
         return comparisons
@@ -153,12 +154,10 @@ class _Study:
                 mine = np.asarray(ours[f"{output}/{j}"], float).ravel()
                 lost = ~np.isfinite(theirs.ravel()) & np.isfinite(mine)
                 due = np.where(lost | ~np.isfinite(mine), np.nan, theirs.ravel())
-                slack = 8 * 2.0 ** (-self.form.precision / 2)
-                scale = slack * max(1.0, float(np.max(np.abs(mine[np.isfinite(mine)]), initial=0.0)))
-                comparisons.append(self.compare(
-                    "tape", f"{output} by {name}", mine, due, lambda e, k, s=scale: abs(e) * slack + s,
-                    {"GradientTape is not finite where sym2tf is": int(lost.sum())},
-                ))  # fmt: skip
+                largest = max(1.0, float(np.max(np.abs(mine[np.isfinite(mine)]), initial=0.0)))
+                skipped = {"GradientTape is not finite where sym2tf is": int(lost.sum())}
+                allowed = self.about(8 * 2.0 ** (-self.form.precision / 2), largest)
+                comparisons.append(self.compare("tape", f"{output} by {name}", mine, due, allowed, skipped))
         return comparisons
 
     # Tools -----------------------------------------------------------------------------------------------------
@@ -181,14 +180,22 @@ class _Study:
         wiggled = [self.exactly(graph, self.wiggled()) for _ in range(2)]
         comparisons = []
         for name, due in truth.items():
-            allowed: Allowed = lambda e, k: mpmath.mpf(0)  # noqa: E731
-            if graph[graph.outputs[name]].type.kind is not Kind.BOOLEAN:
-                flat = due.ravel()
-                loss = [_distance(p, e) for p, e in zip(np.asarray(plain[name], float).ravel(), flat, strict=True)]
-                spread = [max(_distance(w[name].ravel()[k], e) for w in wiggled) for k, e in enumerate(flat)]
-                allowed = lambda e, k, a=loss, b=spread: FACTOR * (self.ulp(e) + a[k] + b[k])  # noqa: E731
+            if graph[graph.outputs[name]].type.kind is Kind.BOOLEAN:
+                allowed = self.about(0.0, 0.0)
+            else:
+                allowed = self.within(due.ravel(), plain[name], [w[name].ravel() for w in wiggled])
             comparisons.append(self.compare(question, name, got[name], due, allowed))
         return comparisons
+
+    def about(self, relative: float, largest: float) -> Allowed:
+        """An error relative to the number and to the largest one."""
+        return lambda e, k: mpmath.mpf(relative) * (abs(e) + largest) if relative else mpmath.mpf(0)
+
+    def within(self, due: Array, plain: Any, wiggled: Sequence[Array]) -> Allowed:
+        """What rounding the result, the inputs, and the steps of the plain formula explain."""
+        loss = [_distance(p, e) for p, e in zip(np.asarray(plain, float).ravel(), due, strict=True)]
+        spread = [max(_distance(w[k], e) for w in wiggled) for k, e in enumerate(due)]
+        return lambda e, k: FACTOR * (self.ulp(e) + loss[k] + spread[k])
 
     def compare(
         self, question: str, output: str, got: Any, due: Array, allowed: Allowed, skipped: dict[str, int] | None = None

@@ -18,6 +18,7 @@ from sym2tf.autodiff.elements import Element, with_shifts, without_shifts
 from sym2tf.backends.constants import FORMATS
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
+from sym2tf.check_report import CheckReport
 from sym2tf.errors import ArgumentError, DifferentiationError, DtypeError, OpaqueWarning, SizeError, warn
 from sym2tf.frontend.context import leaf_name
 from sym2tf.frontend.describe import describe, is_small
@@ -446,7 +447,7 @@ class CompiledFunction:
 
     # Verification ------------------------------------------------------------------------------------------------
 
-    def check(self, **options: Any) -> checking.CheckReport:
+    def check(self, **options: Any) -> CheckReport:
         """Compare values with mpmath and derivatives with `GradientTape` and finite differences; see `sym2tf.check`."""
         return checking.check_function(self, **options)
 

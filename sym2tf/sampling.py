@@ -34,7 +34,7 @@ def sizes_for(graph: Graph) -> dict[str, int]:
 
 def candidates(graph: Graph, sizes: dict[str, int], count: int, rng: np.random.Generator) -> dict[str, Array]:
     """`count` points as one batch: for each input by name an array `(count, *core shape)`."""
-    points = {}
+    points: dict[str, Array] = {}
     for v in graph.inputs:
         node = graph[v]
         shape = (count, *(evaluate_size(d, sizes) for d in node.type.shape))

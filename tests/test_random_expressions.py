@@ -1,7 +1,7 @@
 """Two thousand random expressions against mpmath at 200 digits: value and gradient, through every stage but TensorFlow.
 
-TensorFlow itself runs a part of them, many in one trace. What may go wrong with a number is judged as `sym2tf.check` does:
-by the conditioning of the formula and by what the plain formula loses in NumPy.
+TensorFlow itself runs a part of them, many in one trace. What may go wrong with a number is judged as `sym2tf.check`
+does: by the conditioning of the formula and by what the plain formula loses in NumPy.
 """
 
 from __future__ import annotations

@@ -85,8 +85,9 @@ class Canary:
     """What hostile names would run if anything ever executed them."""
 
     names = (
-        "lambda", "tf", "f", "x y", r"\alpha_{1}", "x); import os", "__import__('os').abort()", 'x"""\nraise SystemExit\n"""',
-        "x\nraise SystemExit(1)", "# comment", "", "1x", "ſ", "s", "batch_shape", "print", "x'", "\\", "{x}", "None", "const_0",
+        "lambda", "tf", "f", "x y", r"\alpha_{1}", "x); import os", "__import__('os').abort()",
+        'x"""\nraise SystemExit\n"""', "x\nraise SystemExit(1)", "# comment", "", "1x", "ſ", "s", "batch_shape",
+        "print", "x'", "\\", "{x}", "None", "const_0",
     )
 
 

@@ -67,7 +67,8 @@ expm1 = _one("expm1", None, TFOp("Expm1", "", form=lambda e, x: e.call("expm1", 
 sigmoid: Op = _one("sigmoid", None, TFOp("Sigmoid", "tf.sigmoid"), lambda g, y, x: (g * (y * sigmoid(-x)),),
                numpy=lambda x: scipy_special.expit(x), mp=lambda x: 1 / (1 + mpmath.exp(-x)),
                sample=(-30.0, 30.0))
-softplus = _one("softplus", None, TFOp("Softplus", "", form=lambda e, x: e.call("softplus", x)), lambda g, y, x: (g * sigmoid(x),),
+softplus = _one("softplus", None, TFOp("Softplus", "", form=lambda e, x: e.call("softplus", x)),
+                lambda g, y, x: (g * sigmoid(x),),
                 numpy=lambda x: np.logaddexp(0, x), mp=lambda x: mpmath.log1p(mpmath.exp(x)),
                 sample=(-30.0, 30.0))
 
