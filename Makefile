@@ -26,6 +26,7 @@ test-all: $(STAMP)-test
 
 lint: $(STAMP)-test
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check --quiet .
 	$(PYTHON) -m mypy
 
 bench: $(STAMP)-bench

@@ -132,6 +132,14 @@ def _huber() -> Case:
 
 
 CASES: Sequence[Case] = (
-    _black_scholes(), _planck(), _lennard_jones(), _network(), _logistic(),
-    _mixture(), _robot_arm(), _breit_wigner(), _hill(), _huber(),
+    _black_scholes(),
+    _planck(),
+    _lennard_jones(),
+    _network(),
+    _logistic(),
+    _mixture(),
+    _robot_arm(),
+    _breit_wigner(),
+    _hill(),
+    _huber(),
 )

@@ -29,10 +29,15 @@ def run(quick: bool = False) -> Iterator[Table]:
     seconds = time.perf_counter() - start
     left = _resident() - before
     scaled = left * FUNCTIONS / count
-    table.rows.append([
-        "compiled, called, dropped", f"{count:,}", f"{seconds:.1f}", f"{left:.1f}",
-        table.verdict("memory left", scaled, BAR, f"{scaled:.1f}"),
-    ])
+    table.rows.append(
+        [
+            "compiled, called, dropped",
+            f"{count:,}",
+            f"{seconds:.1f}",
+            f"{left:.1f}",
+            table.verdict("memory left", scaled, BAR, f"{scaled:.1f}"),
+        ]
+    )
     table.notes.append(f"After {WARM} functions to warm up; SymPy's own cache is cleared; the bar is 100 MB.")
     yield table
 

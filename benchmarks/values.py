@@ -27,8 +27,11 @@ def run(quick: bool = False) -> Iterator[Table]:
 def run_gradients(quick: bool = False) -> Iterator[Table]:
     """The table of values with gradients."""
     yield _table(
-        "Value and gradient", quick, _value_and_gradient,
-        plain=("tape", "diff+lambdify"), jitted=("tape XLA", "diff+lambdify XLA"),
+        "Value and gradient",
+        quick,
+        _value_and_gradient,
+        plain=("tape", "diff+lambdify"),
+        jitted=("tape XLA", "diff+lambdify XLA"),
     )
 
 
@@ -60,8 +63,12 @@ def _value_and_gradient(case: Case) -> dict[str, Callable[..., Any]]:
 
 
 def _table(
-    what: str, quick: bool, make: Callable[[Case], dict[str, Callable[..., Any]]],
-    *, plain: Sequence[str], jitted: Sequence[str],
+    what: str,
+    quick: bool,
+    make: Callable[[Case], dict[str, Callable[..., Any]]],
+    *,
+    plain: Sequence[str],
+    jitted: Sequence[str],
 ) -> Table:
     names: list[str] = []
     batches = (1, 1_000, 100_000) if quick else (1, 1_000, 1_000_000)
@@ -114,9 +121,7 @@ def _waiting(call: Callable[[], Any]) -> Any:
     return lambda: jax.block_until_ready(call())
 
 
-def _judged(
-    table: Table, what: str, timings: Timings, ours: str, theirs: Sequence[str], batch: int
-) -> str:
+def _judged(table: Table, what: str, timings: Timings, ours: str, theirs: Sequence[str], batch: int) -> str:
     best = timings.best(theirs)
     text = ratio_text(timings, ours, best)
     return table.verdict(what, timings.ratio(ours, best), SLACK, text) if batch >= 1_000 else text

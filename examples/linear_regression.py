@@ -87,8 +87,10 @@ def main() -> None:
     taped = tape.gradient(value, at)
     for parameter, ours, theirs in zip((w, b), gradient(*at, xs, ys), taped, strict=True):
         difference = abs(float(ours) - float(theirs)) / abs(float(theirs))
-        print(f"d cost / d {parameter} at w = 0.5, b = -1: {float(ours):.12g}, tape {float(theirs):.12g}, "
-              f"relative difference {difference:.1e}")
+        print(
+            f"d cost / d {parameter} at w = 0.5, b = -1: {float(ours):.12g}, tape {float(theirs):.12g}, "
+            f"relative difference {difference:.1e}"
+        )
     print("at the fitted parameters:", *(f"{float(g):.1e}" for g in gradient(fit.params[w], fit.params[b], xs, ys)))
 
     heading("Written")

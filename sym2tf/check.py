@@ -4,8 +4,8 @@ Four questions, each with its own judge:
 
 - **rewriting**: is the optimised graph the lowered one? Both evaluated with mpmath; they agree to nearly all digits.
 - **values**: does the function, as the user calls it, give what the lowered graph gives with mpmath? In units in the
-  last place (ULP). What is allowed is 8 ULP, plus 8 times what half an ULP in the inputs changes, plus 8 times what the same
-  graph, unoptimised, loses in NumPy: a cancellation in the formula itself is not held against the compiler.
+  last place (ULP). What is allowed is 8 ULP, plus 8 times what half an ULP in the inputs changes, plus 8 times what
+  the same graph, unoptimised, loses in NumPy: a cancellation in the formula itself is not held against the compiler.
 - **derivatives**: the graphs of gradient and Hessian-vector product, evaluated with mpmath, against central differences
   in mpmath with steps of 1e-15 (their own error is about 1e-30); and the compiled gradient against its graph, in ULP.
 - **tape**: TensorFlow's `GradientTape` through the generated operations, where it is finite, against ours.

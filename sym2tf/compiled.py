@@ -274,7 +274,11 @@ class CompiledFunction:
             return self._derived(pulled, tuple(pulled.outputs), "vjp")._program
 
         return Program(
-            self.graph, dtype=self.dtype, jit=self.jit, name=self.name, title=self.title,
+            self.graph,
+            dtype=self.dtype,
+            jit=self.jit,
+            name=self.name,
+            title=self.title,
             pullback=pullback if real and inputs else None,
         )
 
@@ -406,7 +410,11 @@ class CompiledFunction:
         info = {**graph.info, "args": (*self._arguments, *added), "outputs": outputs}
         graph = Graph(graph.nx, graph.inputs, graph.outputs, info)
         return CompiledFunction(
-            graph, dtype=self.dtype, jit=self.jit, level=self.level, name=f"{self.name}_{kind}",
+            graph,
+            dtype=self.dtype,
+            jit=self.jit,
+            level=self.level,
+            name=f"{self.name}_{kind}",
             title=f"{kind.replace('_', ' ')} of {self.title}",
         )
 
@@ -517,5 +525,3 @@ def _dtype_name(dtype: Any) -> str:
     if name in FORMATS:
         raise DtypeError(f"{name}: complex functions are not supported yet")
     raise DtypeError(f"unknown dtype {dtype!r}; use one of {', '.join(REAL_DTYPES)}")
-
-

@@ -37,7 +37,11 @@ MAX_CHARACTERS = 100_000
 MAX_DEPTH = 200  # of nesting; chains of sums, products, conditions and comparisons count once
 
 CONSTANTS: dict[str, sp.Basic] = {
-    "pi": sp.pi, "E": sp.E, "oo": sp.oo, "EulerGamma": sp.EulerGamma, "GoldenRatio": sp.GoldenRatio,
+    "pi": sp.pi,
+    "E": sp.E,
+    "oo": sp.oo,
+    "EulerGamma": sp.EulerGamma,
+    "GoldenRatio": sp.GoldenRatio,
     "Catalan": sp.Catalan,
 }
 _SYMPY_ERRORS = (
@@ -153,6 +157,7 @@ def _check_bases(context: _Context, tree: ast.expr) -> None:
 
 # The walk -----------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class _Form:
     """One kind of syntax node: which parts are evaluated first, and what is made of their values."""
@@ -224,13 +229,12 @@ def _condition(context: _Context, node: ast.expr, value: Any) -> Any:
     return value
 
 
-def _each(
-    check: Callable[..., Any], context: _Context, nodes: Sequence[ast.expr], values: Sequence[Any]
-) -> list[Any]:
+def _each(check: Callable[..., Any], context: _Context, nodes: Sequence[ast.expr], values: Sequence[Any]) -> list[Any]:
     return [check(context, node, value) for node, value in zip(nodes, values, strict=True)]
 
 
 # Leaves -------------------------------------------------------------------------------------------
+
 
 def _constant(context: _Context, node: ast.Constant, _: list[Any]) -> sp.Basic:
     value = node.value
@@ -321,11 +325,11 @@ def _binary(context: _Context, node: ast.BinOp, values: list[Any]) -> Any:
         return cautious(sp.Mod)(*numbers)
     if isinstance(node.op, ast.Add | ast.Sub):
         check_sum(numbers)
-        return sp.Add(numbers[0], *(
-            -x if op is ast.Sub else x for op, x in zip(operators, numbers[1:], strict=True)))
+        return sp.Add(numbers[0], *(-x if op is ast.Sub else x for op, x in zip(operators, numbers[1:], strict=True)))
     check_product(numbers)
-    return sp.Mul(numbers[0], *(
-        sp.Pow(x, -1) if op is ast.Div else x for op, x in zip(operators, numbers[1:], strict=True)))
+    return sp.Mul(
+        numbers[0], *(sp.Pow(x, -1) if op is ast.Div else x for op, x in zip(operators, numbers[1:], strict=True))
+    )
 
 
 def _unary(context: _Context, node: ast.UnaryOp, values: list[Any]) -> Any:
@@ -341,7 +345,12 @@ def _boolean(context: _Context, node: ast.BoolOp, values: list[Any]) -> Any:
 
 
 _COMPARISONS: dict[type, Any] = {
-    ast.Lt: sp.Lt, ast.LtE: sp.Le, ast.Gt: sp.Gt, ast.GtE: sp.Ge, ast.Eq: sp.Eq, ast.NotEq: sp.Ne,
+    ast.Lt: sp.Lt,
+    ast.LtE: sp.Le,
+    ast.Gt: sp.Gt,
+    ast.GtE: sp.Ge,
+    ast.Eq: sp.Eq,
+    ast.NotEq: sp.Ne,
 }
 
 
@@ -353,9 +362,9 @@ def _compare_parts(context: _Context, node: ast.Compare) -> Sequence[ast.expr]:
 
 def _compare(context: _Context, node: ast.Compare, values: list[Any]) -> Any:
     numbers = _each(_number, context, [node.left, *node.comparators], values)
-    return sp.And(*(
-        cautious(_COMPARISONS[type(op)])(a, b)
-        for op, a, b in zip(node.ops, numbers, numbers[1:], strict=False)))
+    return sp.And(
+        *(cautious(_COMPARISONS[type(op)])(a, b) for op, a, b in zip(node.ops, numbers, numbers[1:], strict=False))
+    )
 
 
 def _branches(node: ast.IfExp) -> list[ast.expr]:
@@ -402,6 +411,7 @@ def _tuple(context: _Context, node: ast.Tuple, values: list[Any]) -> Any:
 
 
 # Functions ----------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class _Function:

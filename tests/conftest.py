@@ -21,18 +21,14 @@ hypothesis.settings.register_profile(
     database=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.register_profile(
-    "explore", parent=hypothesis.settings.get_profile("default"), deadline=None
-)
+hypothesis.settings.register_profile("explore", parent=hypothesis.settings.get_profile("default"), deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--update-golden", action="store_true", help="write what the tests give into tests/golden"
-    )
+    parser.addoption("--update-golden", action="store_true", help="write what the tests give into tests/golden")
 
 
 @pytest.fixture
@@ -49,8 +45,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         due = path.read_text(encoding="utf-8")
         difference = difflib.unified_diff(due.splitlines(), text.splitlines(), "golden", "now", lineterm="")
         if text != due:
-            pytest.fail(
-                f"{name} changed; --update-golden accepts it\n" + "\n".join(difference), pytrace=False
-            )
+            pytest.fail(f"{name} changed; --update-golden accepts it\n" + "\n".join(difference), pytrace=False)
 
     return compare

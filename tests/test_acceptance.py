@@ -28,8 +28,20 @@ def unevaluated(base, exponent):
 class TestArguments:
     @pytest.mark.parametrize(
         "value",
-        [[1, [2, 3]], "a", None, {}, [None], object(), tf.constant("a"), tf.ragged.constant([[1.0], [1.0, 2.0]]),
-         tf.sparse.from_dense([[1.0, 0.0]]), np.datetime64("2020-01-01"), sp.Symbol("q"), {1}],
+        [
+            [1, [2, 3]],
+            "a",
+            None,
+            {},
+            [None],
+            object(),
+            tf.constant("a"),
+            tf.ragged.constant([[1.0], [1.0, 2.0]]),
+            tf.sparse.from_dense([[1.0, 0.0]]),
+            np.datetime64("2020-01-01"),
+            sp.Symbol("q"),
+            {1},
+        ],
         ids=lambda v: type(v).__name__,
     )
     def test_what_is_no_array_of_numbers_is_a_typed_error(self, value):
@@ -163,8 +175,10 @@ class TestSource:
     def test_pasted_source_needs_only_tensorflow(self, tmp_path):
         f = sym2tf.compile(sp.Sum(sp.log(1 + sp.exp(w * X[i])), (i, 0, n - 1))).gradient()
         path = tmp_path / "pasted.py"
-        path.write_text(f.source + "\nimport sys\nassert 'sym2tf' not in sys.modules\n"
-                        "print([v.numpy().tolist() for v in f_gradient(0.5, [1.0, 2.0, 3.0])])\n")
+        path.write_text(
+            f.source + "\nimport sys\nassert 'sym2tf' not in sys.modules\n"
+            "print([v.numpy().tolist() for v in f_gradient(0.5, [1.0, 2.0, 3.0])])\n"
+        )
         done = subprocess.run([sys.executable, "-I", path], capture_output=True, text=True, timeout=100, check=True)
         assert done.stdout.strip() == str([np.asarray(v).tolist() for v in f(0.5, [1.0, 2.0, 3.0])])
 
@@ -174,8 +188,15 @@ class TestSource:
         for template in ("%s", "x); %s #", 'x"""\n%s\n"""', "x\n    %s\n", "{%s}", "*,a=%s", "\\\n%s"):
             name = template % code
             symbol, base, index = sp.Symbol(name), sp.IndexedBase(sp.Symbol(name)), sp.Symbol(name, integer=True)
-            for expr in (symbol**2, sp.Sum(base[i], (i, 0, n - 1)), sp.Sum(X[index], (index, 0, n - 1)),
-                         sp.Function(name)(x), {name: x}, sp.Sum(x**i, (i, 0, index)), base[index]):
+            for expr in (
+                symbol**2,
+                sp.Sum(base[i], (i, 0, n - 1)),
+                sp.Sum(X[index], (index, 0, n - 1)),
+                sp.Function(name)(x),
+                {name: x},
+                sp.Sum(x**i, (i, 0, index)),
+                base[index],
+            ):
                 f = sym2tf.compile(expr, name=name)
                 exec(f.source, {})
                 repr(f), str(f.report), str(sym2tf.to_sympy(f)), sym2tf.render(f, format="dot")

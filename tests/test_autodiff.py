@@ -35,9 +35,7 @@ def variables(**shapes):
     made = []
     for name, shape in shapes.items():
         type_ = TensorType(Kind.REAL, shape)
-        made.append(
-            Value(builder, builder.add(input_, (), {"name": name, "symbol": None, "type": type_}))
-        )
+        made.append(Value(builder, builder.add(input_, (), {"name": name, "symbol": None, "type": type_})))
     return made
 
 
@@ -109,9 +107,7 @@ def shifted():
     (x,) = inputs = variables(x=(N,))
     rest = slice_(x, axis=-1, start=1, size=N - 1) - slice_(x, axis=-1, start=0, size=N - 1)
     padded = pad(cos(rest), axis=-1, before=0, after=1)
-    return graph_of(
-        inputs, logsumexp(padded * x, axes=(-1,)) + reduce_max(x * x, axes=(-1,)) + prod(x, axis=-1)
-    )
+    return graph_of(inputs, logsumexp(padded * x, axes=(-1,)) + reduce_max(x * x, axes=(-1,)) + prod(x, axis=-1))
 
 
 def mixed_shapes():
@@ -140,9 +136,7 @@ def test_reverse_equals_forward_equals_differences(name):
     for place, answer in enumerate(found):
         np.testing.assert_allclose(answer, differences(graph, data, place), rtol=1e-11, atol=1e-12)
     (along,) = values(jvp(graph, wrt(graph)).validate(), *data, *directions)
-    np.testing.assert_allclose(
-        along, sum(np.sum(g * d) for g, d in zip(found, directions, strict=True)), rtol=1e-11
-    )
+    np.testing.assert_allclose(along, sum(np.sum(g * d) for g, d in zip(found, directions, strict=True)), rtol=1e-11)
     pulled = values(vjp(graph, wrt(graph)).validate(), *data, 2.0)
     for answer, due in zip(pulled, found, strict=True):
         np.testing.assert_allclose(answer, 2 * due, rtol=1e-13)
@@ -193,9 +187,7 @@ def test_jacobians_of_vectors_hold_every_partial_in_both_modes(columns):
 def test_batches_are_differentiated_point_by_point():
     graph = function(lambda x: sin(x) * x)
     at = np.linspace(-1, 1, 5)
-    np.testing.assert_allclose(
-        values(gradient(graph, wrt(graph)), at)[0], np.cos(at) * at + np.sin(at), rtol=1e-14
-    )
+    np.testing.assert_allclose(values(gradient(graph, wrt(graph)), at)[0], np.cos(at) * at + np.sin(at), rtol=1e-14)
 
 
 def test_unused_inputs_and_constant_outputs_have_zero_derivatives_of_full_shape():
@@ -302,9 +294,7 @@ def test_reductions_inside_branches_not_taken_never_matter(name):
     by_x, by_s = values(gradient(graph, wrt(graph)), at, -1.5)
     np.testing.assert_array_equal(by_x, np.zeros(3))
     assert by_s == -3
-    for block, due in zip(
-        values(hessian(graph, wrt(graph)), at, -1.5), (np.zeros((3, 3)), 0, 0, 2), strict=True
-    ):
+    for block, due in zip(values(hessian(graph, wrt(graph)), at, -1.5), (np.zeros((3, 3)), 0, 0, 2), strict=True):
         np.testing.assert_array_equal(block, np.broadcast_to(due, block.shape))
     assert values(jvp(graph, wrt(graph)), at, -1.5, np.ones(3), 1.0)[0] == -3
 
@@ -317,9 +307,7 @@ def test_elements_outside_a_branch_never_reach_a_reduction(name):
     at = np.array([0.5, 0.0, -1.0])
     reverse = values(gradient(graph, wrt(graph)), at)[0]
     assert reverse[1:].tolist() == [0, 0]
-    np.testing.assert_allclose(
-        values(jvp(graph, wrt(graph)), at, np.ones(3))[0], reverse.sum(), rtol=1e-13
-    )
+    np.testing.assert_allclose(values(jvp(graph, wrt(graph)), at, np.ones(3))[0], reverse.sum(), rtol=1e-13)
     curvature = values(hessian(graph, wrt(graph)), at)[0]
     assert np.isfinite(curvature).all()
     assert not curvature[1:].any()
@@ -391,9 +379,7 @@ def test_products_with_zero_factors_are_right_to_second_order(zeros):
 def test_lazy_cotangents_are_counted_once_for_every_element_they_stand_for():
     a, x = inputs = variables(a=(), x=(N, M))
     wide = broadcast(expand(expand(a, axis=-1), axis=-1), shape=(N, M))
-    graph = graph_of(
-        inputs, sum_(wide, axes=(-2, -1)), sum_(expand(expand(a, axis=-1), axis=-1) + x, axes=(-2, -1))
-    )
+    graph = graph_of(inputs, sum_(wide, axes=(-2, -1)), sum_(expand(expand(a, axis=-1), axis=-1) + x, axes=(-2, -1)))
     data = np.zeros((3, 5))
     answers = values(gradient(graph, wrt(graph, 0)), 1.0, data)
     assert [float(v) for v in answers] == [15, 15]
@@ -477,9 +463,7 @@ def test_conditions_have_no_derivative():
 
 def test_operations_without_a_rule_are_named():
     odd = Op(name="odd", numpy=np.sin)
-    folded = Op(
-        name="folded", elementwise=False, infer=lambda x: x, vjp=lambda g, y, x: (g,), numpy=np.asarray
-    )
+    folded = Op(name="folded", elementwise=False, infer=lambda x: x, vjp=lambda g, y, x: (g,), numpy=np.asarray)
     (x,) = inputs = variables(x=())
     for mode in (gradient, jvp):
         with pytest.raises(DifferentiationError, match="odd"):
@@ -518,9 +502,7 @@ UNARY = (
 )
 BINARY = (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, max_)
 steps = st.lists(
-    st.tuples(
-        st.integers(0, 2), st.integers(0, 8), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)
-    ),
+    st.tuples(st.integers(0, 2), st.integers(0, 8), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
     min_size=2,
     max_size=10,
 )
@@ -548,9 +530,7 @@ def test_random_graphs_with_selects_agree_with_differences_and_are_finite_where_
     step = mpmath.mpf(10) ** -20
 
     def value(dx, dy):
-        (answer,) = judge.evaluate(
-            graph, {"x": mpmath.mpf(x) + dx, "y": mpmath.mpf(y) + dy}, digits=60
-        ).values()
+        (answer,) = judge.evaluate(graph, {"x": mpmath.mpf(x) + dx, "y": mpmath.mpf(y) + dy}, digits=60).values()
         return answer[()]
 
     reverse = values(gradient(graph, wrt(graph)), x, y)

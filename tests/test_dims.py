@@ -24,9 +24,7 @@ values = st.fixed_dictionaries({name: st.integers(-5, 9) for name in NAMES})
 
 def combined(children: st.SearchStrategy[Size]) -> st.SearchStrategy[Size]:
     pairs = st.tuples(children, children)
-    return (
-        pairs.map(lambda p: p[0] + p[1]) | pairs.map(lambda p: p[0] - p[1]) | pairs.map(lambda p: p[0] * p[1])
-    )
+    return pairs.map(lambda p: p[0] + p[1]) | pairs.map(lambda p: p[0] - p[1]) | pairs.map(lambda p: p[0] * p[1])
 
 
 sizes = st.recursive(st.integers(-4, 4) | st.sampled_from(NAMES).map(size_symbol), combined, max_leaves=6)

@@ -106,9 +106,7 @@ def test_imports_only_go_down(file: str) -> None:
 
 def test_an_import_that_goes_up_or_sideways_is_found() -> None:
     assert upward("ir/graph.py", ast.parse("from sym2tf.ops import OPS")) == ["sym2tf.ops.OPS"]
-    assert upward("passes/fold.py", ast.parse("import sym2tf.autodiff.reverse")) == [
-        "sym2tf.autodiff.reverse"
-    ]
+    assert upward("passes/fold.py", ast.parse("import sym2tf.autodiff.reverse")) == ["sym2tf.autodiff.reverse"]
     assert upward("ops/logic.py", ast.parse("from sym2tf import compile")) == ["sym2tf.compile"]
     assert upward("passes/fold.py", ast.parse("from sym2tf.passes.rules import Rule\nimport sympy")) == []
 
@@ -116,9 +114,7 @@ def test_an_import_that_goes_up_or_sideways_is_found() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_no_import_stands_inside_a_function(file: str) -> None:
     tree = tree_of(file)
-    functions = [
-        n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-    ]
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
     assert [name for function in functions for _, name in imports_of(function)] == []
 
 
@@ -183,9 +179,7 @@ def test_help_imports_no_tensorflow() -> None:
 
 
 def test_importing_sym2tf_adds_at_most_half_a_second_to_importing_sympy() -> None:
-    program = (
-        "import time, sympy\nstart = time.process_time()\nimport sym2tf\nprint(time.process_time() - start)"
-    )
+    program = "import time, sympy\nstart = time.process_time()\nimport sym2tf\nprint(time.process_time() - start)"
     # processor time, and the least of a few runs: what other programs do meanwhile only ever adds
     assert min(float(run(program)) for _ in range(4)) < 0.5
 

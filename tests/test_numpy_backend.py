@@ -118,9 +118,7 @@ def test_results_are_ieee_and_without_warnings() -> None:
         ({"c": 1.0}, ArgumentError, "unknown c"),
     ],
 )
-def test_data_that_do_not_fit_are_named(
-    run: Any, change: dict[str, Any], error: type[Exception], words: str
-) -> None:
+def test_data_that_do_not_fit_are_named(run: Any, change: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         run(regression(), {**DATA, **change})
 

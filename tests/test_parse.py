@@ -61,9 +61,7 @@ def test_text_reads_as_the_mathematics_it_writes(text: str, due: sp.Basic) -> No
     assert parse(text) == due
 
 
-@pytest.mark.parametrize(
-    "name", ["S", "N", "Q", "beta", "gamma", "zeta", "O", "e", "λ", "x_1", "__import__", "os"]
-)
+@pytest.mark.parametrize("name", ["S", "N", "Q", "beta", "gamma", "zeta", "O", "e", "λ", "x_1", "__import__", "os"])
 def test_any_other_name_is_a_plain_symbol(name: str) -> None:
     assert parse(name) == sp.Symbol(name)
 
@@ -89,12 +87,8 @@ SYMBOLS = st.sampled_from([x, y, w])
 NUMBERS = st.integers(-9, 9).map(sp.Integer) | st.fractions(max_denominator=9, min_value=-9, max_value=9).map(
     lambda q: sp.Rational(q.numerator, q.denominator)
 )
-ELEMENTS = st.sampled_from(
-    [sp.IndexedBase("u")[i], sp.IndexedBase("u")[i + 1], sp.IndexedBase("v")[i, 2 * j]]
-)
-UNARY = st.sampled_from(
-    [sp.sin, sp.exp, sp.log, sp.tanh, sp.Abs, sp.floor, sp.sign, sp.atan, sp.erf, sp.sqrt]
-)
+ELEMENTS = st.sampled_from([sp.IndexedBase("u")[i], sp.IndexedBase("u")[i + 1], sp.IndexedBase("v")[i, 2 * j]])
+UNARY = st.sampled_from([sp.sin, sp.exp, sp.log, sp.tanh, sp.Abs, sp.floor, sp.sign, sp.atan, sp.erf, sp.sqrt])
 
 
 def grown(children: st.SearchStrategy[sp.Expr]) -> st.SearchStrategy[sp.Expr]:

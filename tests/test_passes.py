@@ -43,10 +43,7 @@ def same(g: Graph, h: Graph) -> bool:
 
 def data_for(graph: Graph, low: float = 0.5, high: float = 2.0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
-    return {
-        graph[v].attributes["name"]: rng.uniform(low, high, [LENGTH] * graph[v].type.rank)
-        for v in graph.inputs
-    }
+    return {graph[v].attributes["name"]: rng.uniform(low, high, [LENGTH] * graph[v].type.rank) for v in graph.inputs}
 
 
 def agree(before: Graph, after: Graph, **options: float) -> None:
@@ -185,9 +182,7 @@ def test_sign_is_not_shared_since_subtraction_has_it() -> None:
 def test_copies_of_one_operand_are_counted() -> None:
     builder = Builder()
     u, v, t = (Value(builder, builder.add(input_, (), {"name": s, "symbol": s, "type": REAL})) for s in "uvt")
-    before = builder.build(
-        [u.id, v.id, t.id], {"p": mul(u, u, v).id, "q": mul(u, u, t).id, "r": mul(u, v).id}
-    )
+    before = builder.build([u.id, v.id, t.id], {"p": mul(u, u, v).id, "q": mul(u, u, t).id, "r": mul(u, v).id})
     after, fired = share(before)
     agree(before, after)
     assert fired["shared partial product"] == 1
@@ -359,9 +354,7 @@ def test_machine_operations_of_scalars(expr: object, operations: dict[str, int])
     assert optimized(expr) == operations
 
 
-@pytest.mark.parametrize(
-    "exponent", [*range(2, 65), *range(-12, 0), *(sp.Rational(p, 2) for p in (-7, -3, 5, 63))]
-)
+@pytest.mark.parametrize("exponent", [*range(2, 65), *range(-12, 0), *(sp.Rational(p, 2) for p in (-7, -3, 5, 63))])
 def test_powers_agree_with_pow_everywhere_but_in_the_last_digits(exponent: object) -> None:
     graph = lower(x**exponent)
     after, _ = choose_machine_operations(graph)

@@ -47,9 +47,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     values = list(inputs)
     pick = lambda: values[draw(st.integers(0, len(values) - 1))]
     for _ in range(draw(st.integers(1, 14))):
-        kind = draw(
-            st.sampled_from(["add", "add", "mul", "mul", "pow", "function", "sum", "max", "select", "scale"])
-        )
+        kind = draw(st.sampled_from(["add", "add", "mul", "mul", "pow", "function", "sum", "max", "select", "scale"]))
         operands = _alike([pick() for _ in range(draw(st.integers(2, 4)))])
         first = operands[0]
         if kind == "add":
@@ -69,9 +67,7 @@ def graphs(draw: st.DrawFn) -> Graph:
         else:
             rank = first.type.rank
             chosen = draw(st.sets(st.integers(-rank, -1), min_size=1)) if rank else set()
-            values.append(
-                sum_(first, axes=tuple(sorted(chosen))) if chosen else broadcast(_vector(first), shape=(N,))
-            )
+            values.append(sum_(first, axes=tuple(sorted(chosen))) if chosen else broadcast(_vector(first), shape=(N,)))
     outputs = {f"o{k}": v.id for k, v in enumerate(values[-draw(st.integers(1, 4)) :])}
     return builder.build([v.id for v in inputs], outputs)
 

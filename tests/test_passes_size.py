@@ -14,10 +14,7 @@ from sym2tf.passes.sharing import share
 
 
 def inputs(builder: Builder, count: int) -> list[Value]:
-    return [
-        Value(builder, builder.add(input_, (), {"name": f"x{k}", "symbol": k, "type": REAL}))
-        for k in range(count)
-    ]
+    return [Value(builder, builder.add(input_, (), {"name": f"x{k}", "symbol": k, "type": REAL})) for k in range(count)]
 
 
 def chain(levels: int) -> Graph:

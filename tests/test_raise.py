@@ -99,9 +99,7 @@ def inputs(builder: Builder, *shapes: tuple[int, ...]) -> list[Value]:
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["neg", "reciprocal", "square", "sqrt", "log1p", "expm1", "sigmoid", "softplus"]
-)
+@pytest.mark.parametrize("name", ["neg", "reciprocal", "square", "sqrt", "log1p", "expm1", "sigmoid", "softplus"])
 def test_machine_operations_are_raised_to_their_definitions(name: str) -> None:
     builder = Builder()
     (u,) = inputs(builder, ())
@@ -138,9 +136,7 @@ def test_every_element_of_a_tensor_is_what_its_raised_form_says(
         array = sp.Array(range(1, sp.prod(shape) + 1), shape)
         given[c] = array.tolist()
         elements |= {sp.IndexedBase(c)[at]: value / 4 for at, value in _items(array)}
-        given[c] = [
-            [float(v) / 4 for v in row] if isinstance(row, list) else float(row) / 4 for row in given[c]
-        ]
+        given[c] = [[float(v) / 4 for v in row] if isinstance(row, list) else float(row) / 4 for row in given[c]]
     answer = evaluate(graph, given)["y"]
     expression = raised(graph)
     for at in sp.utilities.iterables.cartes(*map(range, answer.shape)):

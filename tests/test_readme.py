@@ -19,8 +19,10 @@ REFERENCE = ROOT.parent / "shared" / "data" / "birth_life_2010.txt"
 
 def test_every_python_block_of_the_readme_runs_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = [re.sub(r"(?m)^  ", "", b) if b.startswith("  ") else b
-              for b in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)]
+    blocks = [
+        re.sub(r"(?m)^  ", "", b) if b.startswith("  ") else b
+        for b in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    ]
     assert len(blocks) >= 4
     namespace: dict = {}
     for block in blocks:

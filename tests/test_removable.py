@@ -194,18 +194,14 @@ def test_seams_differ_between_the_elements_of_a_data_axis():
     np.testing.assert_allclose(by_x, due, rtol=1e-13, atol=1e-22)
 
 
-@pytest.mark.parametrize(
-    "branch", [1 / x, sp.log(x), sp.Abs(x) / x, x * sp.log(x), sp.sqrt(x), sp.exp(1 / x)]
-)
+@pytest.mark.parametrize("branch", [1 / x, sp.log(x), sp.Abs(x) / x, x * sp.log(x), sp.sqrt(x), sp.exp(1 / x)])
 def test_branches_without_a_series_are_left_as_they_are(branch):
     graph = seam(branch, 0)
     assert resolve_removable(graph) is graph
     assert run(derivative(graph, 1), 0.0) == 0
 
 
-@pytest.mark.parametrize(
-    "expr", [sp.sin(x) / x, sp.Piecewise((sp.log(x), x > 0), (0, True)), sp.Max(x, 0)]
-)
+@pytest.mark.parametrize("expr", [sp.sin(x) / x, sp.Piecewise((sp.log(x), x > 0), (0, True)), sp.Max(x, 0)])
 def test_graphs_without_such_seams_come_back_as_they_are(expr):
     graph = lower(expr, args=[x])
     assert resolve_removable(graph) is graph

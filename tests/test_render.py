@@ -145,9 +145,7 @@ def test_every_node_shows_operation_dtype_and_core_shape():
         assert name.startswith("legend") or re.fullmatch(r"(float32|bool|int64) \((n|1)?\)", lines[-1].text)
         for line in lines:
             assert line.text in texts
-    assert {"Σ", "einsum", "sin", "float32 (n)", "float32 ()", "bool ()", "axis −1", "i, i → scalar"} <= set(
-        texts
-    )
+    assert {"Σ", "einsum", "sin", "float32 (n)", "float32 ()", "bool ()", "axis −1", "i, i → scalar"} <= set(texts)
 
 
 def test_constants_stand_in_the_labels_of_their_users():
@@ -400,9 +398,7 @@ def test_svg_is_transparent_and_png_white():
     svg = render_graph(regression()).data
     root = ElementTree.fromstring(svg.encode())
     graph = next(g for g in root.iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "graph")
-    assert not [
-        e for e in graph if e.tag.endswith(("}polygon", "}path")) and e.get("fill") not in (None, "none")
-    ]
+    assert not [e for e in graph if e.tag.endswith(("}polygon", "}path")) and e.get("fill") not in (None, "none")]
     image = pixels(render_graph(regression(), format="png").data)
     assert (image[0, :, :3] == 1).all()
     assert (image[:, -1, :3] == 1).all()
@@ -449,9 +445,7 @@ def test_edges_and_their_arrowheads_have_ink():
 
 def test_labels_wider_than_estimated_are_fitted_into_their_boxes():
     b = Builder()
-    image = pixels(
-        render_graph(graph_of(b, out=leaf(b, "W" * 32), more=leaf(b, "漢字" * 16)), format="png").data
-    )
+    image = pixels(render_graph(graph_of(b, out=leaf(b, "W" * 32), more=leaf(b, "漢字" * 16)), format="png").data)
     assert (image[:, :10, :3] == 1).all()
     assert (image[:, -10:, :3] == 1).all()
 
@@ -698,9 +692,7 @@ def test_graph_beyond_the_limit_is_refused_with_advice_and_quickly():
     total = add(*[leaf(b, f"x{k}") for k in range(50_000)])
     graph = graph_of(b, total=total)
     start = time.perf_counter()
-    with pytest.raises(
-        RenderError, match=r"50002 nodes is beyond the limit of 2000.*outputs=.*max_nodes=50002"
-    ):
+    with pytest.raises(RenderError, match=r"50002 nodes is beyond the limit of 2000.*outputs=.*max_nodes=50002"):
         render_graph(graph)
     with pytest.raises(RenderError, match="limit of 3"):
         render_graph(chain(2), max_nodes=3)

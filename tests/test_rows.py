@@ -261,11 +261,7 @@ BROADCAST = [
     Case(op, shapes)
     for op in REAL_VALUED
     for shapes in [((2, 3),) * (op.arity or 3)]
-    + (
-        [((1, 3), *((2, 1),) * ((op.arity or 3) - 1)), ((), *((2,),) * ((op.arity or 3) - 1))]
-        if op.arity != 1
-        else []
-    )
+    + ([((1, 3), *((2, 1),) * ((op.arity or 3) - 1)), ((), *((2,),) * ((op.arity or 3) - 1))] if op.arity != 1 else [])
 ]
 
 
@@ -411,9 +407,7 @@ def test_derivatives_equal_the_gradient_tape_to_second_order(case: Case) -> None
     seconds = outer.gradient(total, watched, unconnected_gradients=zero)
     ours = direct.run(first, points | {k: tf.constant(c) for k, c in cotangent.items()})
     for tape_gradient, mine in zip(gradients, ours.values(), strict=True):
-        np.testing.assert_allclose(
-            np.broadcast_to(mine, tape_gradient.shape), tape_gradient, rtol=1e-9, atol=1e-11
-        )
+        np.testing.assert_allclose(np.broadcast_to(mine, tape_gradient.shape), tape_gradient, rtol=1e-9, atol=1e-11)
     with tf.GradientTape() as outer:
         outer.watch(watched)
         ours = direct.run(first, points | {k: tf.constant(c) for k, c in cotangent.items()})

@@ -100,9 +100,7 @@ class TestInsideTensorFlow:
         np.testing.assert_allclose(np.concatenate(list(data)), np.arange(5.0) ** 2 + 1)
 
     def test_in_a_keras_training_step(self):
-        loss = sym2tf.compile(
-            sp.Sum((Y[i] - w * X[i] - b) ** 2, (i, 0, n - 1)) / n, args=(w, b, X, Y), dtype="float32"
-        )
+        loss = sym2tf.compile(sp.Sum((Y[i] - w * X[i] - b) ** 2, (i, 0, n - 1)) / n, args=(w, b, X, Y), dtype="float32")
         weights = [tf.keras.Variable(0.0), tf.keras.Variable(0.0)]
         optimizer = tf.keras.optimizers.SGD(0.1)
         xs = np.linspace(-1, 1, 20, dtype=np.float32)

@@ -85,9 +85,27 @@ class Canary:
     """What hostile names would run if anything ever executed them."""
 
     names = (
-        "lambda", "tf", "f", "x y", r"\alpha_{1}", "x); import os", "__import__('os').abort()",
-        'x"""\nraise SystemExit\n"""', "x\nraise SystemExit(1)", "# comment", "", "1x", "ſ", "s", "batch_shape",
-        "print", "x'", "\\", "{x}", "None", "const_0",
+        "lambda",
+        "tf",
+        "f",
+        "x y",
+        r"\alpha_{1}",
+        "x); import os",
+        "__import__('os').abort()",
+        'x"""\nraise SystemExit\n"""',
+        "x\nraise SystemExit(1)",
+        "# comment",
+        "",
+        "1x",
+        "ſ",
+        "s",
+        "batch_shape",
+        "print",
+        "x'",
+        "\\",
+        "{x}",
+        "None",
+        "const_0",
     )
 
 
@@ -122,8 +140,11 @@ def test_names_that_python_folds_together_stay_apart():
 def test_float_constants_are_reproduced_bit_for_bit(dtype):
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**64, 3000, dtype=np.uint64).view(np.float64)
-    numbers = [float(v) for v in bits if np.isfinite(v)][:2000] if dtype == "float64" else [
-        float(v) for v in rng.integers(0, 2**32, 3000, dtype=np.uint32).view(np.float32) if np.isfinite(v)][:2000]
+    numbers = (
+        [float(v) for v in bits if np.isfinite(v)][:2000]
+        if dtype == "float64"
+        else [float(v) for v in rng.integers(0, 2**32, 3000, dtype=np.uint32).view(np.float32) if np.isfinite(v)][:2000]
+    )
     # not multiplied by anything: TensorFlow's kernels flush subnormal numbers to zero
     f = sym2tf.compile([sp.Float(v) for v in numbers], dtype=dtype)
     got = np.array([float(v) for v in f()])

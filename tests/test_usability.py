@@ -90,7 +90,10 @@ def test_a_pickled_graph_is_the_same_graph():
     graph = sym2tf.differentiate(sym2tf.lower(sp.Sum(sp.exp(-X[i] * x), (i, 0, n - 1))), "x")
     again = pickle.loads(pickle.dumps(graph)).validate()
     assert (again.order, again.inputs, again.outputs, again.info) == (
-        graph.order, graph.inputs, graph.outputs, graph.info
+        graph.order,
+        graph.inputs,
+        graph.outputs,
+        graph.info,
     )
     assert [again[v] for v in again.order] == [graph[v] for v in graph.order]
     assert [again.operands(v) for v in again.order] == [graph.operands(v) for v in graph.order]
@@ -196,9 +199,7 @@ def test_one_element_too_few_hints_at_counting_from_zero():
 
 
 def test_a_sum_that_drops_the_first_datum_warns_at_the_user_line():
-    message = (
-        r"^X\[0\] is never used: the sum starts at i = 1 and indices count from zero; write \(i, 0, n - 1\)$"
-    )
+    message = r"^X\[0\] is never used: the sum starts at i = 1 and indices count from zero; write \(i, 0, n - 1\)$"
     with pytest.warns(UnusedDataWarning, match=message) as caught:
         f = sym2tf.compile(sp.Sum(X[i] ** 2, (i, 1, n)))
     assert [w.filename for w in caught] == [__file__]

@@ -93,9 +93,7 @@ def jvp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
 def vjp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     """The cotangent of each of `wrt` from those of the outputs, which are new inputs after the old ones."""
     work = _Work(graph)
-    seeds = [
-        work.new_input(f"{name}_cotangent", TensorType(Kind.REAL, t.shape)) for name, t in work.targets.items()
-    ]
+    seeds = [work.new_input(f"{name}_cotangent", TensorType(Kind.REAL, t.shape)) for name, t in work.targets.items()]
     answers = work.pull_back(list(work.targets.values()), seeds, wrt)
     return work.finish({name_of("", k): a for k, a in enumerate(answers)}, values=values)
 
@@ -186,9 +184,7 @@ def _jacobian_forward(work: _Work, wrt: Wrt) -> dict[str, Value]:
         x = work.value(v)
         found = work.push_forward(list(work.targets.values()), [v], [_identity(work.builder, x.shape)])
         columns.append([_front_to_back(a, x.type.rank) for a in found])
-    return {
-        name_of(name, k): column[row] for row, name in enumerate(work.targets) for k, column in enumerate(columns)
-    }
+    return {name_of(name, k): column[row] for row, name in enumerate(work.targets) for k, column in enumerate(columns)}
 
 
 def _jacobian_reverse(work: _Work, wrt: Wrt) -> dict[str, Value]:
@@ -235,4 +231,3 @@ def _sweeps(values: Iterable[Value]) -> int:
 def _input_name(graph: Graph, v: int) -> str:
     name: str = graph[v].attributes["name"]
     return name
-

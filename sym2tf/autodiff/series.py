@@ -158,9 +158,7 @@ class Algebra:
         for n in range(len(change)):
             squares = [ring.product(y[i], y[n - i]) for i in range(n + 1)] if c else []
             slope.append(
-                ring.sum(
-                    [number(a) if n == 0 else ZERO, ring.scale(y[n], b), ring.scale(ring.sum(squares), c)]
-                )
+                ring.sum([number(a) if n == 0 else ZERO, ring.scale(y[n], b), ring.scale(ring.sum(squares), c)])
             )
             total = ring.sum(ring.product(slope[k], change[n - k]) for k in range(n + 1) if change[n - k])
             y.append(ring.scale(total, Fraction(1, n + 1)))
@@ -228,9 +226,7 @@ def _square_plus(a: Algebra, x: Series, sign: int, constant: int) -> Series:
 
 def _gauss(a: Algebra, x: Series, factor: int) -> Series:
     circle = a.ring.atom(apply(a.ring.builder, pi, ()))
-    return a.mul(
-        a.constant(a.ring.scale(a.ring.power(circle, -HALF), factor)), a.exp(a.scale(a.mul(x, x), -1))
-    )
+    return a.mul(a.constant(a.ring.scale(a.ring.power(circle, -HALF), factor)), a.exp(a.scale(a.mul(x, x), -1)))
 
 
 def _sided(a: Algebra, keep: bool, xs: Sequence[Series]) -> Series:

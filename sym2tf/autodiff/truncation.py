@@ -56,9 +56,7 @@ def near(ring: Ring, terms: Sequence[Coefficient], d: Value) -> Value:
     # as if the terms left out continued the geometric series that the last ones are in
     ratio = (-53 - 2 * math.log2(end)) / (end - places[0])
     small = [
-        less_equal(sizes[k], scale * Fraction(2.0 ** (ratio * (k - places[0]))))
-        for k in places[-3:]
-        if k > places[0]
+        less_equal(sizes[k], scale * Fraction(2.0 ** (ratio * (k - places[0])))) for k in places[-3:] if k > places[0]
     ]
     # at the point whatever the coefficients are: beside it they must be finite
     return or_(equal(magnitude, 0), and_(*small) if len(small) > 1 else small[0])

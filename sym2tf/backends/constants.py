@@ -97,9 +97,7 @@ def constant_values(graph: Graph, dtype: str = "float64") -> dict[int, Number]:
         DtypeError: an unknown dtype, an integer beyond 64 bits, or a finite number beyond the range of the dtype.
     """
     constants = constant_nodes(graph)
-    used = {u for v in graph.nx if v not in constants for u in graph.operands(v)} | set(
-        graph.outputs.values()
-    )
+    used = {u for v in graph.nx if v not in constants for u in graph.operands(v)} | set(graph.outputs.values())
     needed = [v for v in graph.order if v in constants and v in used]
     result: dict[int, Number] = {}
     pending = []

@@ -34,9 +34,7 @@ from sym2tf.ops.leaves import input_, size
 ml_dtypes = lazy("ml_dtypes")
 
 Array = np.ndarray[Any, Any]
-Step = tuple[
-    Callable[..., Any], tuple[int, ...], int, tuple[int, ...]
-]  # function, operands, result, dead operands
+Step = tuple[Callable[..., Any], tuple[int, ...], int, tuple[int, ...]]  # function, operands, result, dead operands
 Program = Callable[..., dict[str, Array]]
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")

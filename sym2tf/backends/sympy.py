@@ -261,9 +261,7 @@ def _pad(r: _Raising, v: int, node: Node, at: Indices) -> tuple[list[Demand], Ca
     axis, before = node.attributes["axis"], r.size(node.attributes["before"])
     (u,) = r.graph.operands(v)
     index, length = at[len(at) + axis], r.size(r.graph[u].type.shape[axis])
-    inside = [sp.Ge(index, before)] * (before != 0) + [sp.Lt(index, before + length)] * (
-        node.attributes["after"] != 0
-    )
+    inside = [sp.Ge(index, before)] * (before != 0) + [sp.Lt(index, before + length)] * (node.attributes["after"] != 0)
     return [r.demand(u, _shifted(at, axis, -before))], lambda x: _piecewise([(x, sp.And(*inside))], sp.S.Zero)
 
 
@@ -273,9 +271,7 @@ def _reduction(combine: Callable[[Any, Limits], Any]) -> Rule:
         (u,) = r.graph.operands(v)
         shape = r.graph[u].type.shape
         indices = r.summation_indices(v, len(axes))
-        limits = [
-            (i, sp.S.Zero, r.size(shape[a]) - 1) for i, a in zip(indices, axes, strict=True) if shape[a] != 1
-        ]
+        limits = [(i, sp.S.Zero, r.size(shape[a]) - 1) for i, a in zip(indices, axes, strict=True) if shape[a] != 1]
         return [r.demand(u, _inserted(at, axes, indices))], lambda x: combine(x, limits)
 
     return rule
@@ -293,8 +289,7 @@ def _einsum(r: _Raising, v: int, node: Node, at: Indices) -> tuple[list[Demand],
     index |= dict(zip(summed, r.summation_indices(v, len(summed)), strict=True))
     limits = [(index[c], sp.S.Zero, r.size(lengths[c]) - 1) for c in summed if lengths[c] != 1]
     needed = [
-        r.demand(u, tuple(index[c] for c in letters))
-        for u, letters in zip(r.graph.operands(v), inputs, strict=True)
+        r.demand(u, tuple(index[c] for c in letters)) for u, letters in zip(r.graph.operands(v), inputs, strict=True)
     ]
     return needed, lambda *xs: _sum(sp.Mul(*xs), limits)
 
@@ -373,9 +368,7 @@ _RULES: dict[str, Rule] = {
     "expand": _moved(lambda r, node, at: _without(at, node.attributes["axis"])),
     "squeeze": _moved(lambda r, node, at: _inserted(at, (node.attributes["axis"],), (sp.S.Zero,))),
     "broadcast": _moved(lambda r, node, at: at),
-    "slice": _moved(
-        lambda r, node, at: _shifted(at, node.attributes["axis"], r.size(node.attributes["start"]))
-    ),
+    "slice": _moved(lambda r, node, at: _shifted(at, node.attributes["axis"], r.size(node.attributes["start"]))),
     "transpose": _moved(_permuted),
     "pad": _pad,
     "sum": _reduction(_sum),
@@ -428,11 +421,7 @@ def _reduced_axes(node: Node) -> int:
         return len(set("".join(attributes["inputs"])) - set(attributes["output"]))
     if node.op.name in ("prod", "prod_others"):
         return 1
-    return (
-        len(attributes["axes"])
-        if node.op.name in ("sum", "logsumexp") or node.op.name.startswith("reduce_")
-        else 0
-    )
+    return len(attributes["axes"]) if node.op.name in ("sum", "logsumexp") or node.op.name.startswith("reduce_") else 0
 
 
 def _refuse_large(graph: Graph) -> None:

@@ -117,7 +117,6 @@ def _sinc(expr: Any) -> Any:
     return sp.Piecewise((sp.sin(x) / x, sp.Ne(x, 0)), (1, True), evaluate=False)
 
 
-
 _REALS = {  # on the real line
     sp.re: lambda e: e.args[0],
     sp.im: lambda e: sp.S.Zero,

@@ -266,8 +266,10 @@ class _Uses:
             }
             if names:
                 context.unsupported(
-                    expr, None, f"a bound that depends on the index {sorted(map(str, names))[0]}: "
-                    "write a rectangular sum with a Piecewise mask"
+                    expr,
+                    None,
+                    f"a bound that depends on the index {sorted(map(str, names))[0]}: "
+                    "write a rectangular sum with a Piecewise mask",
                 )
                 return None
             extent = up - low + 1
@@ -352,5 +354,3 @@ class _Uses:
         """Lengths that the data must reach on an axis, and that bind sizes, though the axis may be longer."""
         for size in dict.fromkeys(needed):
             self.context.reaches.append((base, axis, size))
-
-

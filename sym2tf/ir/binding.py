@@ -67,9 +67,7 @@ class Binding:
                 length = shapes[axis.input][axis.axis]
                 sizes[name], rest = divmod(length - offset, slope)
                 if rest or sizes[name] < 0:
-                    raise SizeError(
-                        f"{axis.input} has length {length}, which is not {axis.length} for any {name} >= 0"
-                    )
+                    raise SizeError(f"{axis.input} has length {length}, which is not {axis.length} for any {name} >= 0")
         missing = [name for name in self.required if name not in sizes]
         if missing:
             raise SizeError(f"no data determine {', '.join(missing)}: pass {missing[0]}=... by keyword")
@@ -96,8 +94,7 @@ class Binding:
             elif name in self.sources:
                 source = self.sources[name][0]
                 reasons.append(
-                    f"{name} = {sizes[name]} from the length {evaluate_size(source.length, sizes)} "
-                    f"of {source.input}"
+                    f"{name} = {sizes[name]} from the length {evaluate_size(source.length, sizes)} of {source.input}"
                 )
         if due == length + 1 and length in {sizes[name] for name in size_names(axis.length)}:
             reasons.append("indices count from zero: n elements are i = 0 to n - 1")

@@ -36,9 +36,7 @@ class Dim:
         return -self + other
 
     def __mul__(self, other: Size) -> Size:
-        return _collect(
-            (tuple(sorted(m + k)), c * d) for m, c in self.terms for k, d in _terms(other)
-        )
+        return _collect((tuple(sorted(m + k)), c * d) for m, c in self.terms for k, d in _terms(other))
 
     __rmul__ = __mul__
 

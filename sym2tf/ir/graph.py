@@ -231,9 +231,7 @@ class Builder:
             where[v] = self.copy_node(graph, v, (where[u] for u in graph.operands(v)))
         return where
 
-    def build(
-        self, inputs: Sequence[int], outputs: Mapping[str, int], info: Mapping[str, Any] | None = None
-    ) -> Graph:
+    def build(self, inputs: Sequence[int], outputs: Mapping[str, int], info: Mapping[str, Any] | None = None) -> Graph:
         """The graph of what the outputs need, with the inputs kept even where nothing uses them."""
         alive = bytearray(len(self.nodes))
         for v in (*inputs, *outputs.values()):
@@ -256,9 +254,13 @@ class Builder:
 def _key(op: Op, operands: tuple[int, ...], attributes: Mapping[str, Any]) -> Hashable:
     if not attributes:
         return op, operands
-    return op, operands, tuple(sorted((k, type(a), a) for k, a in attributes.items())) if len(
-        attributes
-    ) > 1 else next(iter((k, type(a), a) for k, a in attributes.items()))
+    return (
+        op,
+        operands,
+        tuple(sorted((k, type(a), a) for k, a in attributes.items()))
+        if len(attributes) > 1
+        else next(iter((k, type(a), a) for k, a in attributes.items())),
+    )
 
 
 def transform(graph: Graph) -> Iterator[tuple[int, Node, tuple[int, ...]]]:

@@ -33,9 +33,7 @@ from sym2tf.ops.leaves import NUMBERS, const, euler
 from sym2tf.ops.values import constant, with_rank
 from sym2tf.passes.counting import constant_value
 
-LARGEST_POWER = (
-    64  # eleven products at most: quicker than pow, and off by 32 units in the last place at worst
-)
+LARGEST_POWER = 64  # eleven products at most: quicker than pow, and off by 32 units in the last place at worst
 
 
 def choose_machine_operations(graph: Graph, *, exact: bool = False) -> tuple[Graph, Counter[str]]:
@@ -66,14 +64,10 @@ class _Chooser:
     def __post_init__(self) -> None:
         graph = self.graph
         self.constants: set[int] = set()  # nodes that generation evaluates and rounds once: left as they are
-        self.needed: defaultdict[int, set[int]] = defaultdict(
-            set
-        )  # base -> its integer powers that are needed
+        self.needed: defaultdict[int, set[int]] = defaultdict(set)  # base -> its integer powers that are needed
         self.subtracted = dict.fromkeys(graph.order, not self.exact)  # whether only sums use a node
         self.powers: dict[tuple[int, int], int] = {}
-        self.magnitudes: dict[
-            int, int
-        ] = {}  # product with a negative coefficient -> the same with a positive one
+        self.magnitudes: dict[int, int] = {}  # product with a negative coefficient -> the same with a positive one
         for v in graph.order:
             node, operands = graph[v], graph.operands(v)
             if node.op is const or node.op in NUMBERS or (operands and self.constants.issuperset(operands)):
@@ -98,9 +92,7 @@ class _Chooser:
         made = choose(self, v) if choose is not None else None
         if made is None:
             if v not in self.magnitudes or not self.subtracted[v]:
-                self.where[v] = builder.copy_node(
-                    self.graph, v, [self.where[u] for u in self.graph.operands(v)]
-                )
+                self.where[v] = builder.copy_node(self.graph, v, [self.where[u] for u in self.graph.operands(v)])
             return
         if builder.nodes[made].origin is None and node.origin is not None:
             builder.nodes[made] = replace(builder.nodes[made], origin=node.origin)
@@ -210,20 +202,14 @@ class _Chooser:
 
     def exact_product(self, v: int, coefficient: Fraction, numerator: list[int]) -> int | None:
         operands = self.graph.operands(v)
-        if (
-            len(operands) == 2
-            and operands[0] == operands[1]
-            and self.graph[operands[0]].type == self.graph[v].type
-        ):
+        if len(operands) == 2 and operands[0] == operands[1] and self.graph[operands[0]].type == self.graph[v].type:
             return self.builder.add(square, [self.where[operands[0]]])
         if len(operands) == 2 and coefficient == -1 and len(numerator) == 1:
             self.magnitudes[v] = numerator[0]
             return self.builder.add(neg, numerator)
         return None
 
-    def quotient(
-        self, v: int, c: Fraction, fixed: list[int], numerator: list[int], denominator: list[int]
-    ) -> int:
+    def quotient(self, v: int, c: Fraction, fixed: list[int], numerator: list[int], denominator: list[int]) -> int:
         """The node for c * fixed * numerator / denominator."""
         p, q = abs(c.numerator), c.denominator
         numerator, denominator = list(numerator), list(denominator)

@@ -272,9 +272,7 @@ class Rewriter(Builder):
     ) -> Iterator[Bindings]:
         v = self._plain(op, operands, attributes)
         for bindings in match(self, rule.left, v, {}):
-            if self._holds(rule, bindings) and (
-                not rule.single_use or self._stands_alone(rule, bindings)
-            ):
+            if self._holds(rule, bindings) and (not rule.single_use or self._stands_alone(rule, bindings)):
                 yield bindings
 
     def _holds(self, rule: Rule, bindings: Bindings) -> bool:

@@ -122,9 +122,7 @@ def _format(path: Path | None, format: str | None) -> str:
     if format is None and by_suffix is None:
         raise RenderError(f"the suffix {path.suffix!r} of {str(path)!r} names no format; {known}")
     if format is not None and by_suffix is not None and by_suffix != format.lower():
-        raise RenderError(
-            f"{str(path)!r} is {by_suffix} by its suffix and {format} by format=; leave one out"
-        )
+        raise RenderError(f"{str(path)!r} is {by_suffix} by its suffix and {format} by format=; leave one out")
     return by_suffix or str(format).lower()
 
 

@@ -104,9 +104,7 @@ class _Sheet:
     lines: dict[str, tuple[Line, ...]] = field(default_factory=dict)
     tooltips: dict[str, str] = field(default_factory=dict)
 
-    def node(
-        self, name: str, kind: str, lines: Sequence[Line], ports: Sequence[Line] = (), **more: str
-    ) -> None:
+    def node(self, name: str, kind: str, lines: Sequence[Line], ports: Sequence[Line] = (), **more: str) -> None:
         style = STYLES[kind]
         lines, ports = ([Line(visible(line.text), line.role) for line in given] for given in (lines, ports))
         shown = [Line(shorten(line.text), line.role) for line in lines]
@@ -249,9 +247,7 @@ def _refuse_large(nodes: int, edges: int, max_nodes: int) -> None:
     )
 
 
-def _draw_node(
-    sheet: _Sheet, graph: Graph, v: int, name: str, inlined: Mapping[int, str], dtype: str
-) -> None:
+def _draw_node(sheet: _Sheet, graph: Graph, v: int, name: str, inlined: Mapping[int, str], dtype: str) -> None:
     node, operands = graph[v], graph.operands(v)
     type_line = Line(type_text(node.type, dtype), TYPE)
     if node.op.name == "input":
@@ -262,11 +258,7 @@ def _draw_node(
         lines = [Line(operation_text(node.op, [inlined.get(u) for u in operands]), OPERATION)]
         details = attributes_text(node.op, node.attributes)
         lines += [Line(details, DETAIL)] if details else []
-        ports = [
-            Line(port_text(node.op, node.attributes, k), PORT)
-            for k, u in enumerate(operands)
-            if u not in inlined
-        ]
+        ports = [Line(port_text(node.op, node.attributes, k), PORT) for k, u in enumerate(operands) if u not in inlined]
         kind = "primal" if node.stage == "primal" else "derivative"
         sheet.node(name, kind, [*lines, type_line], ports if _ported(graph, v, inlined) else ())
 
@@ -281,9 +273,7 @@ def _edges(graph: Graph, v: int, inlined: Mapping[int, str]) -> list[tuple[int, 
     return [
         edge
         for u, count in Counter(live).items()
-        for edge in (
-            [(u, "")] * count if count < PARALLEL else [(u, f' [label=" {count} times", penwidth="2"]')]
-        )
+        for edge in ([(u, "")] * count if count < PARALLEL else [(u, f' [label=" {count} times", penwidth="2"]')])
     ]
 
 

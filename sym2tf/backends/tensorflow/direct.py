@@ -104,8 +104,7 @@ def run(
     check_names(input_types(graph), inputs)
     emitter = DirectEmitter(dtype, sizes)
     values: dict[int, Any] = {
-        v: tf.constant(value, emitter.dtype(graph[v].type.kind))
-        for v, value in constant_values(graph, dtype).items()
+        v: tf.constant(value, emitter.dtype(graph[v].type.kind)) for v, value in constant_values(graph, dtype).items()
     }
     constants = constant_nodes(graph)
     for v in graph.order:

@@ -209,7 +209,8 @@ class Program:
         """
         lengths = {
             (name, k - type_.rank): tensor.shape[k - type_.rank]
-            if tensor.shape[k - type_.rank] is not None else tf.shape(tensor, out_type=tf.int64)[k - type_.rank]
+            if tensor.shape[k - type_.rank] is not None
+            else tf.shape(tensor, out_type=tf.int64)[k - type_.rank]
             for (name, type_), tensor in zip(self.types.items(), tensors, strict=True)
             for k in range(type_.rank)
         }
@@ -224,7 +225,10 @@ class Program:
         with tf.control_dependencies(checks):
             fitted = [
                 tensor[(..., *(slice(0, evaluate_size(d, sizes)) for d in type_.shape))]
-                if any(size_names(d) & set(given) for d in type_.shape) else tf.identity(tensor) if checks else tensor
+                if any(size_names(d) & set(given) for d in type_.shape)
+                else tf.identity(tensor)
+                if checks
+                else tensor
                 for tensor, type_ in zip(tensors, self.types.values(), strict=True)
             ]
         return fitted, [tf.convert_to_tensor(sizes[s], tf.int64) for s in self.source.sizes]
@@ -236,9 +240,10 @@ class Program:
             return None
         prefix = not axis.exact or bool(size_names(axis.length) & set(given))
         compare = tf.debugging.assert_greater_equal if prefix else tf.debugging.assert_equal
-        length, due = (tf.convert_to_tensor(d, tf.int64) for d in (
-            lengths[axis.input, axis.axis], evaluate_size(axis.length, sizes)
-        ))
+        length, due = (
+            tf.convert_to_tensor(d, tf.int64)
+            for d in (lengths[axis.input, axis.axis], evaluate_size(axis.length, sizes))
+        )
         message = f"{axis.input} has the wrong length on core axis {axis.axis}: {axis.length} elements are needed"
         return compare(length, due, message=message)
 
@@ -308,5 +313,3 @@ def sum_to_shape(cotangent: Any, primal: Any) -> Any:
         return cotangent
     axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(primal), s1=tf.shape(cotangent))
     return tf.reshape(tf.reduce_sum(cotangent, axes), tf.shape(primal))
-
-

@@ -145,8 +145,9 @@ class _Writer:
         self.names = Names(["tf", *_PRELUDE])
         self.function = self.names.new(name, "f")
         self.binding = Binding(graph)
-        self.inputs = {str(graph[v].attributes["name"]): self.names.new(graph[v].attributes["name"], "x")
-                       for v in graph.inputs}
+        self.inputs = {
+            str(graph[v].attributes["name"]): self.names.new(graph[v].attributes["name"], "x") for v in graph.inputs
+        }
         self.size_names = {s: self.names.new(s, "n") for s in sorted(self.binding.used)}
         self.emitter = AstEmitter(dtype, self.size_names)
         self.constants = constant_values(graph, dtype)
@@ -266,8 +267,10 @@ class _Writer:
         found: dict[int, ast.expr] = {}
         if partial:
             whole = [v for v in uses if v in complete][:1]  # one that has the full batch shape tells it
-            pairs = [ast.Tuple([self.where[v], ast.Constant(self.graph[v].type.rank)], ast.Load())
-                     for v in whole or self.graph.inputs]
+            pairs = [
+                ast.Tuple([self.where[v], ast.Constant(self.graph[v].type.rank)], ast.Load())
+                for v in whole or self.graph.inputs
+            ]
             batch = self.names.new("batch")
             self.lines.append(_statement(batch, self.emitter.call("batch_shape", *pairs)))
         for v, count in uses.items():
@@ -316,8 +319,14 @@ def _complete(graph: Graph) -> set[int]:
 
 _COMPARE: dict[str, type[ast.cmpop]] = {"<": ast.Lt, "<=": ast.LtE}
 _BINARY: dict[str, type[ast.operator]] = {
-    "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "**": ast.Pow,
-    "&": ast.BitAnd, "|": ast.BitOr, "^": ast.BitXor,
+    "+": ast.Add,
+    "-": ast.Sub,
+    "*": ast.Mult,
+    "/": ast.Div,
+    "**": ast.Pow,
+    "&": ast.BitAnd,
+    "|": ast.BitOr,
+    "^": ast.BitXor,
 }
 
 
@@ -380,4 +389,3 @@ def _without_annotations(text: str) -> str:
 
 def _indent(line: str) -> str:
     return "    " + line
-
