@@ -47,6 +47,9 @@ def candidates(graph: Graph, sizes: dict[str, int], count: int, rng: np.random.G
             values = rng.normal(size=shape) * rng.choice(SCALES, size=(count, *[1] * (len(shape) - 1)))
             values = np.where(rng.random(shape) < 0.3, np.abs(values), values)
             points[name] = np.where(rng.random(shape) < 0.2, rng.choice(SPECIAL, size=shape), values)
+            # every third point takes the special values in turn, each input at its own place in the row
+            third = points[name][::3]
+            third[:] = np.resize(np.roll(SPECIAL, 5 * len(points)), len(third)).reshape(-1, *[1] * (len(shape) - 1))
     return points
 
 

@@ -13,6 +13,7 @@ from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import CheckError
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ops.elementary import sin
+from sym2tf.sampling import candidates
 
 x, y, w, b, flag = sp.symbols("x y w b flag")
 i, n = sp.symbols("i n", integer=True)
@@ -111,3 +112,13 @@ def test_the_same_seed_samples_the_same_points():
     assert [c.point for c in first.comparisons] == [c.point for c in second.comparisons]
     assert isinstance(f.graph, Graph)
     assert np.isfinite(first.seconds)
+
+
+def test_derivatives_at_exact_zeros_are_looked_at():
+    # the mixed derivative of x**y at y = 0 was once lost; it shows at that value alone
+    assert any(v == 0 for v in np.ravel(checked_points(x**y)["y"]))
+
+
+def checked_points(expr: sp.Expr) -> dict:
+    graph = sym2tf.lower(expr)
+    return candidates(graph, {}, 40, np.random.default_rng(0))

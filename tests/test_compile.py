@@ -397,3 +397,8 @@ class TestStability:
         np.testing.assert_allclose(f.gradient(X)(data), [0.2689414213699951, 0.7310585786300049, 0], rtol=1e-13)
         hessian = value(f.hessian(X)(data))
         np.testing.assert_allclose(hessian[:2, :2], 0.19661193324148185 * np.array([[1, -1], [-1, 1]]), rtol=1e-12)
+
+
+def test_a_dtype_without_a_kernel_is_refused_by_name():
+    with pytest.raises(DtypeError, match="no bfloat16 kernel for lgamma"):
+        sym2tf.compile(sp.loggamma(x), dtype="bfloat16")(1.0)

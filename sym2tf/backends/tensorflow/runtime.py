@@ -15,7 +15,7 @@ from typing import Any
 from sym2tf.backends.sizes import batch_shape, core_shape, input_types
 from sym2tf.backends.tensorflow.conversion import Converter
 from sym2tf.backends.tensorflow.source import Source, generate_source
-from sym2tf.errors import ForkedProcessError, JitError, ShapeError, SizeError
+from sym2tf.errors import DtypeError, ForkedProcessError, JitError, ShapeError, SizeError
 from sym2tf.ir.binding import Axis, Binding
 from sym2tf.ir.dims import evaluate_size, size_names
 from sym2tf.ir.graph import Graph
@@ -54,6 +54,21 @@ def require_jit(graph: Graph) -> None:
         raise JitError(f"jit=True is refused for {listed}")
 
 
+def require_kernels(graph: Graph, dtype: str) -> None:
+    """Refuse a dtype for which TensorFlow has no kernel of an operation.
+
+    Raises:
+        DtypeError: names the operations and the dtypes that they have.
+    """
+    rows = {graph[v].op.name: graph[v].op.tf for v in graph.order}
+    missing = {
+        name: tf_op.dtypes for name, tf_op in rows.items() if tf_op and tf_op.dtypes and dtype not in tf_op.dtypes
+    }
+    if missing:
+        listed = "; ".join(f"{name} (it has {', '.join(dtypes)})" for name, dtypes in missing.items())
+        raise DtypeError(f"TensorFlow has no {dtype} kernel for {listed}")
+
+
 class Program:
     """A graph that runs on TensorFlow.
 
@@ -78,6 +93,7 @@ class Program:
     ) -> None:
         if jit:
             require_jit(graph)
+        require_kernels(graph, dtype)
         self.graph, self.dtype, self.jit = graph, dtype, jit
         self.source = generate_source(graph, dtype=dtype, name=name, title=title)
         self.types = input_types(graph)
