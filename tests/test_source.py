@@ -153,6 +153,12 @@ def test_float_constants_are_reproduced_bit_for_bit(dtype):
 
 def test_a_constant_that_the_dtype_cannot_hold_is_an_error():
     huge = sp.Pow(10, sp.Pow(10, 10, evaluate=False), evaluate=False)
+    tower = sp.Integer(2)
+    for _ in range(8):
+        tower = sp.Pow(2, tower, evaluate=False)
+    for expr in (tower * x, sp.exp(sp.exp(sp.exp(1000))) * x, sp.Mod(huge, 7, evaluate=False) * x):
+        with pytest.raises(sym2tf.errors.DtypeError, match="too large to compute with|hold"):
+            sym2tf.compile(expr)(1.0)
     for expr, dtype in ((huge, "float64"), (huge * x, "float64"), (x + 70000, "float16")):
         with pytest.raises(sym2tf.errors.DtypeError, match="hold"):
             sym2tf.compile(expr, dtype=dtype)(*([1.0] if expr.free_symbols else []))

@@ -175,7 +175,13 @@ def _evaluated(graph: Graph, nodes: Iterable[int], bits: int) -> dict[int, Any]:
                 values[v] = node.attributes["size"]
             else:
                 operands = [values[u] for u in graph.operands(v)]
-                values[v] = scalar_function(node.op)(*operands, **node.attributes)
+                try:
+                    values[v] = scalar_function(node.op, strict=True)(*operands, **node.attributes)
+                except OverflowError:
+                    what = describe(node.origin) if node.origin is not None else node.op.name
+                    raise DtypeError(
+                        f"the constant {what} is too large to compute with, so no dtype can hold it"
+                    ) from None
     return {v: values[v] for v in wanted}
 
 

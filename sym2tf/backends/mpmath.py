@@ -83,8 +83,11 @@ def to_objects(value: Any, kind: Kind) -> np.ndarray[Any, Any]:
     return _vectorised(_CONVERT[kind], 1)(array.astype(object))
 
 
-def scalar_function(op: Op) -> Callable[..., Any]:
-    """`op` on mpmath scalars over the reals: NaN where it is complex or undefined, infinite at poles."""
+def scalar_function(op: Op, *, strict: bool = False) -> Callable[..., Any]:
+    """`op` on mpmath scalars over the reals: NaN where it is complex or undefined, infinite at poles.
+
+    With `strict`, numbers that are too large to compute with are an `OverflowError`; otherwise they count as infinite.
+    """
     function = op.mpmath
     if function is None:
         raise GraphError(f"the row {op.name} has no scalar implementation")
@@ -92,10 +95,17 @@ def scalar_function(op: Op) -> Callable[..., Any]:
 
     def on_reals(*operands: Any, **attributes: Any) -> Any:
         try:
-            value = function(*map(_bounded, operands) if bounded else operands, **attributes)
+            within = [_bounded(x) for x in operands] if bounded else operands
+            if strict and any(a is not b for a, b in zip(within, operands, strict=True)):
+                raise OverflowError(f"{op.name} of a number beyond 2**{MAX_MAGNITUDE}")
+            value = function(*within, **attributes)
         except ZeroDivisionError:
             return mpmath.inf
-        except (ValueError, OverflowError, mpmath.libmp.ComplexResult):
+        except OverflowError:
+            if strict:
+                raise
+            return mpmath.nan
+        except (ValueError, mpmath.libmp.ComplexResult):
             return mpmath.nan
         if isinstance(value, mpmath.mpc):
             return value.real if value.imag == 0 else mpmath.nan
