@@ -134,17 +134,23 @@ def _worth_factoring(a: Value) -> bool:
 
 
 def _log_of_exponentials(a: Value, b: Value) -> Value | None:
-    """log(exp(a) + exp(b1) + ...), where a term 1 counts as exp(0), two exponents at a time; None if b has others."""
+    """log(exp(a) + exp(b1) + ...), two exponents at a time; a positive number k counts as exp(log(k)).
+
+    None if b has other terms, or is just 1, which makes a softplus.
+    """
     builder: Any = b.builder
     terms = builder.operands[b.id] if b.node.op is add else (b.id,)
     if len(terms) > 7:
         return None
     exponents = [a]
     for v in terms:
+        number = builder.constants[v]
         if builder.nodes[v].op is exp:
             exponents.append(Value(builder, builder.operands[v][0]))
-        elif builder.constants[v] == 1 and len(terms) > 1:
+        elif number == 1 and len(terms) > 1:
             exponents.append(Value(builder, builder.number(Fraction(0), b.type)))
+        elif isinstance(number, Fraction) and number > 0 and number != 1:
+            exponents.append(log(Value(builder, v)))
         else:
             return None
     return reduce(logaddexp, exponents)
