@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import inspect
 import keyword
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
 import sympy as sp
-from sympy.core.function import AppliedUndef
 
 from sym2tf import check as checking
 from sym2tf.autodiff import derivatives
-from sym2tf.autodiff.derivatives import name_of
-from sym2tf.autodiff.elements import Element, with_shifts, without_shifts
+from sym2tf.autodiff.elements import with_shifts, without_shifts
 from sym2tf.backends.constants import FORMATS
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.check_report import CheckReport
-from sym2tf.errors import ArgumentError, DifferentiationError, DtypeError, OpaqueWarning, SizeError, warn
+from sym2tf.errors import ArgumentError, DtypeError, SizeError
 from sym2tf.frontend.context import leaf_name
 from sym2tf.frontend.describe import describe, is_small
 from sym2tf.frontend.lower import lower
@@ -30,6 +28,7 @@ from sym2tf.ir.types import Kind
 from sym2tf.passes.pipeline import Level, Report, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
+from sym2tf.wrt import chosen, input_name, numbered, resolve
 
 _MADE_ANEW = ("_program", "function")  # hold TensorFlow objects
 REAL_DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -123,7 +122,7 @@ class CompiledFunction:
             require_jit(self.graph)
         self._arguments: tuple[Any, ...] = tuple(graph.info["args"])
         self._nest: Any = graph.info["outputs"]
-        self._names = [_input_name(graph[v]) for v in graph.inputs]
+        self._names = [input_name(graph[v]) for v in graph.inputs]
         self._sizes = dict(graph.info.get("sizes", {}))
         self._leaf_names = list(leaves(self._arguments))
         self._plain = self._arguments == tuple(self._names)
@@ -186,7 +185,7 @@ class CompiledFunction:
         return self._program.traces if "_program" in self.__dict__ else 0
 
     def __repr__(self) -> str:
-        symbols = {_input_name(n): n.attributes["symbol"] for n in (self.lowered[v] for v in self.lowered.inputs)}
+        symbols = {input_name(n): n.attributes["symbol"] for n in (self.lowered[v] for v in self.lowered.inputs)}
         arguments = ", ".join(str(map_nest(lambda n, path: _explained(n, symbols.get(n)), a)) for a in self._arguments)
         return f"<sym2tf {self.name}({arguments}): {self.title}; {self.signature}, {self.dtype}{', jit' * self.jit}>"
 
@@ -285,7 +284,7 @@ class CompiledFunction:
     def _by_name(self, values: Mapping[Any, Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """Values by symbol or name as keywords."""
         names = {symbol: name for name, symbol in self._sizes.items()}
-        names |= {self.lowered[v].attributes["symbol"]: _input_name(self.lowered[v]) for v in self.lowered.inputs}
+        names |= {self.lowered[v].attributes["symbol"]: input_name(self.lowered[v]) for v in self.lowered.inputs}
         found = dict(named)
         for key, value in values.items():
             name = key if isinstance(key, str) else names.get(key, str(key))
@@ -338,7 +337,7 @@ class CompiledFunction:
         Raises:
             DifferentiationError: an output is not scalar (use `jacobian`), or there is no derivative.
         """
-        return self._derivative(derivatives.gradient, _chosen(variables, wrt), "gradient", self._nested)
+        return self._derivative(derivatives.gradient, chosen(variables, wrt), "gradient", self._nested)
 
     def value_and_gradient(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """`(value, gradient)` from one graph that shares what they have in common."""
@@ -347,44 +346,44 @@ class CompiledFunction:
             return self._nest, map_nest(lambda leaf, path: f"d/{leaf}", self._nested(nest))
 
         both = partial(derivatives.gradient, values=True)
-        return self._derivative(both, _chosen(variables, wrt), "value_and_gradient", outputs)
+        return self._derivative(both, chosen(variables, wrt), "value_and_gradient", outputs)
 
     def jacobian(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The derivative of every output element by every input element: core axes of the output, then of the input."""
-        return self._derivative(derivatives.jacobian, _chosen(variables, wrt), "jacobian", self._nested)
+        return self._derivative(derivatives.jacobian, chosen(variables, wrt), "jacobian", self._nested)
 
     def hessian(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The second derivatives of a scalar; for several inputs a nest of nests, one for each pair."""
 
         def outputs(nest: Any) -> Any:
-            return map_nest(lambda leaf, path: _numbered(nest, leaf), self._nested(nest))
+            return map_nest(lambda leaf, path: numbered(nest, leaf), self._nested(nest))
 
-        return self._derivative(derivatives.hessian, _chosen(variables, wrt), "hessian", outputs)
+        return self._derivative(derivatives.hessian, chosen(variables, wrt), "hessian", outputs)
 
     def jvp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The derivative along tangents, which are arguments after the primals, one for each of `wrt`."""
-        return self._derivative(derivatives.jvp, _chosen(variables, wrt), "jvp", lambda nest: self._nest)
+        return self._derivative(derivatives.jvp, chosen(variables, wrt), "jvp", lambda nest: self._nest)
 
     def vjp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The cotangents of `wrt`, from those of the outputs, which are arguments after the primals, in order."""
-        return self._derivative(derivatives.vjp, _chosen(variables, wrt), "vjp", lambda nest: _numbered(nest, ""))
+        return self._derivative(derivatives.vjp, chosen(variables, wrt), "vjp", lambda nest: numbered(nest, ""))
 
     def hvp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The Hessian times a vector: arguments after the primals, one for each of `wrt`; no Hessian is formed."""
-        return self._derivative(derivatives.hvp, _chosen(variables, wrt), "hvp", self._nested)
+        return self._derivative(derivatives.hvp, chosen(variables, wrt), "hvp", self._nested)
 
     def _derivative(
         self, differentiate: Callable[[Graph, list[int]], Graph], wrt: Any, kind: str, outputs: Callable[[Any], Any]
     ) -> CompiledFunction:
         """The function of a derivative; `outputs` makes the nest of its outputs from that of `wrt`."""
-        found, nest = self._resolve(wrt)
+        found, nest = resolve(wrt, self.lowered, self._leaf_names, self.name)
         graph, shifts = with_shifts(self._smooth, [(self._at(v), e) for v, e in found if e])
         new = iter(shifts)
         inputs = [next(new) if e else graph.inputs[self.lowered.inputs.index(v)] for v, e in found]
-        names = {_input_name(graph[v]) for v in shifts}
+        names = {input_name(graph[v]) for v in shifts}
         derived = without_shifts(differentiate(graph, inputs), names)
         reaches = [
-            (_input_name(self.lowered[v]), k - len(e), at + 1) for v, e in found for k, at in enumerate(e)
+            (input_name(self.lowered[v]), k - len(e), at + 1) for v, e in found for k, at in enumerate(e)
         ]  # the data must have the elements
         left = [self.lowered[v].type.shape[k] - at - 1 for v, e in found for k, at in enumerate(e)]
         info = {
@@ -406,7 +405,7 @@ class CompiledFunction:
 
     def _derived(self, graph: Graph, outputs: Any, kind: str) -> CompiledFunction:
         known = set(self._leaf_names)
-        added = (n for n in (_input_name(graph[v]) for v in graph.inputs) if n not in known)
+        added = (n for n in (input_name(graph[v]) for v in graph.inputs) if n not in known)
         info = {**graph.info, "args": (*self._arguments, *added), "outputs": outputs}
         graph = Graph(graph.nx, graph.inputs, graph.outputs, info)
         return CompiledFunction(
@@ -420,38 +419,7 @@ class CompiledFunction:
 
     def _nested(self, nest: Any) -> Any:
         """The outputs, each replaced by the nest of its derivatives."""
-        return map_nest(lambda leaf, path: _numbered(nest, leaf), self._nest)
-
-    def _resolve(self, wrt: Any) -> tuple[list[Element], Any]:
-        """Input nodes with subscripts where an element is meant, and the nest of `wrt`."""
-        graph = self.lowered
-        by_name = {_input_name(graph[v]): v for v in graph.inputs}
-        by_symbol = {graph[v].attributes["symbol"]: v for v in graph.inputs}
-        if wrt is None:
-            wrt = tuple(n for n in self._leaf_names if n in by_name and graph[by_name[n]].type.kind >= Kind.REAL)
-        found: list[Element] = []
-        for leaf in leaves(wrt):
-            subscripts: tuple[int, ...] = ()
-            v = None
-            if isinstance(leaf, str):
-                v = by_name.get(leaf)
-            elif isinstance(leaf, sp.Basic):  # other things may have no hash
-                v = by_symbol.get(leaf)
-            if v is None and isinstance(leaf, sp.Indexed) and all(s.is_Integer for s in leaf.indices):
-                v, subscripts = by_symbol.get(leaf.base), tuple(int(s) for s in leaf.indices)
-            if v is None:
-                known = ", ".join(by_name)
-                what = f"wrt: {describe(leaf)} is no input of {self.name}"
-                if not isinstance(leaf, str | sp.Symbol | sp.Indexed | sp.IndexedBase):
-                    raise ArgumentError(f"{what}: give an input, or a list or tuple of inputs, of {known}")
-                raise ArgumentError(f"{what}; its inputs are {known}")
-            if graph[v].type.kind < Kind.REAL:
-                raise DifferentiationError(f"wrt: {leaf} is {graph[v].type.kind}")
-            found.append((v, subscripts))
-        if len(set(found)) < len(found):
-            raise ArgumentError("wrt names an input twice")
-        _warn_opaque(by_symbol, [graph[v].attributes["symbol"] for v, _ in found])
-        return found, tuple(wrt) if isinstance(wrt, list) else wrt
+        return map_nest(lambda leaf, path: numbered(nest, leaf), self._nest)
 
     # Verification ------------------------------------------------------------------------------------------------
 
@@ -460,40 +428,10 @@ class CompiledFunction:
         return checking.check_function(self, **options)
 
 
-def _warn_opaque(symbols: Iterable[Any], wrt: Iterable[Any]) -> None:
-    """An applied function is an argument; as a function of a variable the user may have meant to differentiate it."""
-    for symbol in symbols:
-        if isinstance(symbol, AppliedUndef | sp.Derivative):
-            for variable in wrt:
-                if isinstance(variable, sp.Symbol | sp.IndexedBase) and symbol.has(variable):
-                    text = f"{symbol} is an argument of its own: its dependence on {variable} is not differentiated"
-                    warn(OpaqueWarning, text)
-
-
-def _chosen(variables: Sequence[Any], wrt: Any) -> Any:
-    """What to differentiate by: `f.gradient(x, y)`, `f.gradient([x, y])` and `f.gradient(wrt=[x, y])` are the same."""
-    if not variables:
-        return wrt
-    if wrt is not None:
-        raise ArgumentError("wrt is given by position and by name")
-    return tuple(variables) if len(variables) > 1 else variables[0]
-
-
-def _numbered(nest: Any, output: str) -> Any:
-    """The nest of `wrt` with the names of the derivatives of one output as leaves."""
-    names: Iterator[str] = (name_of(output, k) for k in range(sum(1 for _ in leaves(nest))))
-    return refill(nest, names) if is_nest(nest) else next(names)
-
-
 def _explained(name: str, symbol: Any) -> str:
     """The name of an argument, and what it stands for where it had to be called otherwise."""
     renamed = isinstance(symbol, sp.Basic) and leaf_name(symbol) != name
     return f"{name} = {sp.srepr(symbol)}" if renamed else name
-
-
-def _input_name(node: Node) -> str:
-    name: str = node.attributes["name"]
-    return name
 
 
 def _core(node: Node) -> str:

@@ -23,7 +23,7 @@ LAYERS = (
     {"frontend", "autodiff", "passes"},
     {"backends"},
     {"render"},
-    {"sampling", "check_report"},
+    {"sampling", "check_report", "wrt"},
     {"check"},
     {"compiled"},
     {"fit"},
