@@ -84,7 +84,7 @@ def decided(node: Node, stated: Parameter, sizes: Mapping[str, int]) -> Unknown:
         raise ArgumentError(f"the start value of {name} is not finite: {stated.initial!r}")
     low, high = _bounds(name, stated.bounds, shape)
     if (low > high).any():
-        raise ArgumentError(f"the bounds of {name} cross: lower {stated.bounds[0]}, upper {stated.bounds[1]}")  # type: ignore[index]
+        raise ArgumentError(f"the bounds of {name} cross: {stated.bounds}")
     if ((start < low) | (start > high)).any():
         raise ArgumentError(f"{name} starts at {stated.initial}, outside its bounds {stated.bounds}")
     return Unknown(node.attributes["symbol"], name, start, low, high, stated.fixed)

@@ -48,7 +48,8 @@ def require_jit(graph: Graph) -> None:
     Raises:
         JitError: names each operation that XLA cannot compile or computes badly, and why.
     """
-    reasons = {graph[v].op.name: graph[v].op.tf.xla for v in graph.order if graph[v].op.tf and graph[v].op.tf.xla}  # type: ignore[union-attr]
+    rows = {graph[v].op.name: graph[v].op.tf for v in graph.order}
+    reasons = {name: row.xla for name, row in rows.items() if row is not None and row.xla}
     if reasons:
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise JitError(f"jit=True is refused for {listed}")
