@@ -41,7 +41,12 @@ _CHEAP_AT_ANY_SIZE = {
 
 
 def evaluate(
-    graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, int] | None = None, *, digits: int = 50
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    sizes: Mapping[str, int] | None = None,
+    *,
+    digits: int = 50,
+    through: Callable[[Node, Any], Any] | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The outputs of `graph` as object arrays (of mpf, int or bool) of the full batch and core shape.
 
@@ -50,6 +55,7 @@ def evaluate(
         inputs: a scalar or array for each input by name; floats are taken as the exact numbers that they are.
         sizes: numbers for size symbols, where the shapes of the inputs do not give them.
         digits: decimal digits to work with; ten more are kept on the way.
+        through: what every node's value goes through before others use it; to see what rounding would do, say.
 
     Raises:
         ArgumentError: missing or unknown inputs.
@@ -67,7 +73,7 @@ def evaluate(
             if cut is not None:
                 arrays[name] = arrays[name][cut]
         batch = batch_shape(types, shapes)
-        values = _run(graph, arrays, bound)
+        values = _run(graph, arrays, bound, through or _unchanged)
         result = {}
         for name, v in graph.outputs.items():
             core = tuple(evaluate_size(d, bound) for d in graph[v].type.shape)
@@ -157,13 +163,19 @@ def _vectorised(function: Callable[..., Any], operands: int) -> Callable[..., np
     return on_arrays
 
 
-def _run(graph: Graph, arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[int, Any]:
+def _unchanged(node: Node, values: Any) -> Any:
+    return values
+
+
+def _run(
+    graph: Graph, arrays: Mapping[str, Any], sizes: Mapping[str, int], through: Callable[[Node, Any], Any]
+) -> dict[int, Any]:
     uses = {v: graph.nx.out_degree(v) for v in graph.nx}
     kept = set(graph.outputs.values())
     values: dict[int, Any] = {}
     for v in graph.order:
         operands = graph.operands(v)
-        values[v] = _node(graph[v], [values[u] for u in operands], arrays, sizes)
+        values[v] = through(graph[v], _node(graph[v], [values[u] for u in operands], arrays, sizes))
         for u in operands:
             uses[u] -= 1
             if not uses[u] and u not in kept:
