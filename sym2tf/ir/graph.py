@@ -6,7 +6,7 @@ immutable and shared between graphs. Every stage of the compiler takes a `Graph`
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -261,9 +261,3 @@ def _key(op: Op, operands: tuple[int, ...], attributes: Mapping[str, Any]) -> Ha
         if len(attributes) > 1
         else next(iter((k, type(a), a) for k, a in attributes.items())),
     )
-
-
-def transform(graph: Graph) -> Iterator[tuple[int, Node, tuple[int, ...]]]:
-    """`(v, node, operands)` of every node, operands first: the loop that most passes are."""
-    for v in graph.order:
-        yield v, graph[v], graph.operands(v)

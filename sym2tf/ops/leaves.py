@@ -10,7 +10,6 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from sym2tf.ir.dims import Size
 from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind, TensorType
 
@@ -83,8 +82,3 @@ tribonacci = _number("tribonacci", sp.TribonacciConstant, lambda: mpmath.mpf(
 
 NUMBERS = (pi, euler, euler_gamma, golden_ratio, catalan, tribonacci)
 ROWS = (input_, const, size, iota, *NUMBERS)
-
-
-def range_of(start: Size, size: Size) -> dict[str, Size]:
-    """Attributes of a `range` node."""
-    return {"start": start, "size": size}

@@ -59,10 +59,6 @@ class DirectEmitter:
         """The elements from `start` to before `stop` of one axis (negative)."""
         return value[(..., slice(start, stop), *(slice(None),) * (-axis - 1))]
 
-    def element(self, value: Any, axis: int, index: Any) -> Any:
-        """One element of one axis (negative), which disappears."""
-        return value[(..., index, *(slice(None),) * (-axis - 1))]
-
     def size(self, size: Any) -> Any:
         """The number that a size polynomial is."""
         return evaluate_size(size, self.sizes)

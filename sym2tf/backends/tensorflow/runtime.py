@@ -276,11 +276,6 @@ class Program:
         batch_shape(self.types, shapes)
 
 
-def traceable(call: Callable[..., Any]) -> Any:
-    """A `tf.function` of `call` that other TensorFlow code can use; one trace serves all batch sizes of a rank."""
-    return tf.function(call, autograph=False, reduce_retracing=True)
-
-
 def load(source: Source) -> Callable[..., Any]:
     """The function that generated source defines; tracebacks and `inspect.getsource` show its text."""
     filename = f"<sym2tf {source.function} {next(_numbers)}>"

@@ -101,14 +101,11 @@ class AstEmitter:
 
     def subscript(self, value: Any, axis: int, start: Any, stop: Any) -> ast.expr:
         """A slice of one axis."""
-        return self._subscript(value, axis, ast.Slice(_expression(start), _expression(stop)))
-
-    def element(self, value: Any, axis: int, index: Any) -> ast.expr:
-        """One element of one axis."""
-        return self._subscript(value, axis, _expression(index))
-
-    def _subscript(self, value: Any, axis: int, item: ast.expr) -> ast.expr:
-        items = [ast.Constant(...), item, *(ast.Slice() for _ in range(-axis - 1))]
+        items = [
+            ast.Constant(...),
+            ast.Slice(_expression(start), _expression(stop)),
+            *(ast.Slice() for _ in range(-axis - 1)),
+        ]
         return ast.Subscript(_expression(value), ast.Tuple(items, ast.Load()), ast.Load())
 
     def size(self, size: Size) -> ast.expr:
