@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy as sp
 
-from sym2tf.errors import Unsupported
+from sym2tf.errors import ShapeError, Unsupported
 from sym2tf.frontend.describe import describe
 from sym2tf.ir.dims import Dim, Size, size_symbol
 from sym2tf.ir.graph import Builder
@@ -70,17 +70,24 @@ class Scope:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A value whose core axes stand for indices, in the order of `Index.order`.
+    """A value whose first core axes stand for indices, in the order of `Index.order`; the others are tensor axes.
+
+    A scalar expression has no tensor axes, a matrix expression two, an array expression as many as its rank.
 
     Attributes:
         value: the graph value.
-        axes: one index per core axis.
+        axes: one index per core axis that is no tensor axis.
         depth: depth of the innermost scope that it uses, so that it can be shared by all scopes inside that one.
     """
 
     value: Value
     axes: tuple[Index, ...] = ()
     depth: int = 0
+
+    @property
+    def tail(self) -> int:
+        """The number of tensor axes."""
+        return self.value.type.rank - len(self.axes)
 
 
 class Context:
@@ -151,22 +158,40 @@ class Context:
         return self.scopes[key]
 
     def combine(self, op: Op, operands: Iterable[Lowered], **attributes: Any) -> Lowered:
-        """An elementwise operation: the axes of the operands are brought into one order."""
+        """An elementwise operation: the axes of the operands are brought into one order.
+
+        Operands without tensor axes are the same for every element of those that have some.
+        """
         operands = list(operands)
-        axes = tuple(sorted({a for o in operands for a in o.axes}, key=lambda a: a.order))
-        values = [aligned(o, axes) for o in operands] if axes else [o.value for o in operands]
-        depth = max((o.depth for o in operands), default=0)
-        return Lowered(apply(self.builder, op, values, attributes), axes, depth)
+        tail = max((o.tail for o in operands), default=0)
+        axes = common_axes(operands)
+        values = [aligned(o, axes, tail) for o in operands] if axes or tail else [o.value for o in operands]
+        return Lowered(apply(self.builder, op, values, attributes), axes, depth_of(operands))
 
 
-def aligned(lowered: Lowered, axes: tuple[Index, ...]) -> Value:
-    """The value with an axis of length 1 for each of `axes` that it lacks."""
+def common_axes(operands: Iterable[Lowered]) -> tuple[Index, ...]:
+    """The indices of all operands, in order."""
+    return tuple(sorted({a for o in operands for a in o.axes}, key=lambda a: a.order))
+
+
+def depth_of(operands: Iterable[Lowered]) -> int:
+    """Depth of the innermost scope that any of the operands uses."""
+    return max((o.depth for o in operands), default=0)
+
+
+def aligned(lowered: Lowered, axes: tuple[Index, ...], tail: int = 0) -> Value:
+    """The value with an axis of length 1 for each of `axes` that it lacks and, of a scalar, for `tail` tensor axes."""
     value = lowered.value
+    if lowered.tail != tail:
+        if lowered.tail:
+            raise ShapeError(f"a value with {lowered.tail} tensor axes where {tail} are due")
+        for _ in range(tail):
+            value = expand(value, axis=-1)
     if lowered.axes == axes:
         return value
     for k in range(-1, -len(axes) - 1, -1):
         if axes[k] not in lowered.axes:
-            value = expand(value, axis=k)
+            value = expand(value, axis=k - tail)
     return value
 
 

@@ -11,7 +11,7 @@ import sympy as sp
 
 from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError, UnsupportedExpressionError
-from sym2tf.frontend import indexed, scalars
+from sym2tf.frontend import arrays, indexed, matrices, scalars
 from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler, lookup
@@ -21,7 +21,7 @@ from sym2tf.ir.types import Kind
 from sym2tf.ops.values import with_kind
 from sym2tf.trees import is_nest, leaves, map_nest
 
-HANDLERS: Mapping[Any, Handler] = scalars.HANDLERS | indexed.HANDLERS
+HANDLERS: Mapping[Any, Handler] = scalars.HANDLERS | indexed.HANDLERS | matrices.HANDLERS | arrays.HANDLERS
 _LATER = {
     "MatrixExpr": "matrix expressions are not supported yet: write it with indices, Sum(A[i, j]*x[j], (j, 0, n-1))",
     "MatrixBase": "explicit matrices are not supported yet: pass M.tolist()",

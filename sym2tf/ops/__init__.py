@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sym2tf.ir.op import Op
-from sym2tf.ops import arithmetic, contraction, elementary, indexing, leaves, logic, piecewise_linear, special
+from sym2tf.ops import arithmetic, assembly, contraction, elementary, indexing, leaves, logic, piecewise_linear, special
 
 FAMILIES: dict[str, tuple[Op, ...]] = {
     "leaves": leaves.ROWS,
@@ -13,6 +13,7 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
     "piecewise_linear": piecewise_linear.ROWS,
     "special": special.ROWS,
     "indexing": indexing.ROWS,
+    "assembly": assembly.ROWS,
     "contraction": contraction.ROWS,
 }
 OPS: dict[str, Op] = {op.name: op for rows in FAMILIES.values() for op in rows}

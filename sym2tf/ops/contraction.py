@@ -16,6 +16,7 @@ from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind, TensorType
 from sym2tf.lazy import lazy
 from sym2tf.ops.arithmetic import cast
+from sym2tf.ops.assembly import eye
 from sym2tf.ops.elementary import exp
 from sym2tf.ops.guards import Guarded, when
 from sym2tf.ops.indexing import expand, reduced, restore, sum_
@@ -144,17 +145,31 @@ def einsum_equation(inputs: tuple[str, ...], output: str) -> str:
 
 def _einsum_vjp(g: Any, y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> tuple[Any, ...]:
     used = set("".join(inputs)) | set(output)
-    front = "".join([c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used][: len(g.shape) - len(output)])
+    unused = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used]
+    front, spare = "".join(unused[: len(g.shape) - len(output)]), unused[len(g.shape) - len(output) :]
     cotangents = []
     for k, letters in enumerate(inputs):
+        own, diagonals = _distinct(letters, spare)
         rest = [x for j, x in enumerate(xs) if j != k]
-        subscripts = (front + output, *(s for j, s in enumerate(inputs) if j != k))
+        rest += [xs[k].apply(eye, (), {"size": xs[k].shape[own.index(pair[1])]}) for pair in diagonals]
+        subscripts = (front + output, *(s for j, s in enumerate(inputs) if j != k), *diagonals)
         known = set("".join(subscripts))
-        kept = "".join(c for c in letters if c in known)
+        kept = "".join(c for c in own if c in known)
         partial = einsum(g, *rest, inputs=subscripts, output=front + kept)
-        missing = [p - len(letters) for p, c in enumerate(letters) if c not in known]
+        missing = [p - len(own) for p, c in enumerate(own) if c not in known]
         cotangents.append(restore(partial, missing))
     return tuple(cotangents)
+
+
+def _distinct(letters: str, spare: list[str]) -> tuple[str, list[str]]:
+    """`"iji"` as `"ijS"` and the pair `"iS"`: the operand's cotangent has the diagonal that the pair's identity is."""
+    own, pairs, fresh = "", list[str](), iter(spare)
+    for c in letters:
+        new = next(fresh) if c in own else c
+        if new != c:
+            pairs.append(c + new)
+        own += new
+    return own, pairs
 
 
 def _einsum_support(g: Any, y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> tuple[Any, ...]:
@@ -184,7 +199,7 @@ einsum = Op(
         "tf.einsum", einsum_equation(inputs, output), *xs)),
     vjp=_einsum_vjp, jvp=_einsum_jvp, support=_einsum_support,
     doc="A product summed over the letters that `output` lacks. Made by the optimiser from `sum` of `mul`. "
-    "No letter occurs twice in one operand.",
+    "A letter that occurs twice in one operand takes its diagonal; none occurs twice in `output`.",
 )
 
 ROWS = (reduce_max, reduce_min, reduce_any, logsumexp, prod, prod_others, einsum)

@@ -31,6 +31,35 @@ def transpose_core(x: Any, axes: Any) -> Any:
     return tf.transpose(x, [*range(rank - len(axes)), *(rank + axis for axis in axes)])
 
 
+def stack_core(parts: Any, axis: int) -> Any:
+    """Tensors side by side along a new axis (negative); batch axes broadcast."""
+    parts = [tf.convert_to_tensor(part) for part in parts]
+    if any(part.shape != parts[0].shape or not part.shape.is_fully_defined() for part in parts):
+        shape = tf.shape(parts[0])
+        for part in parts[1:]:
+            shape = tf.broadcast_dynamic_shape(shape, tf.shape(part))
+        parts = [tf.broadcast_to(part, shape) for part in parts]
+    return tf.stack(parts, axis)
+
+
+def concat_core(parts: Any, axis: int) -> Any:
+    """Tensors one after the other along an axis (negative); batch axes broadcast."""
+    rank = max(part.shape.rank for part in parts)
+    parts = [part[(tf.newaxis,) * (rank - part.shape.rank)] for part in parts]
+    shapes = [tf.tensor_scatter_nd_update(tf.shape(part), [[rank + axis]], [1]) for part in parts]
+    shape = shapes[0]
+    for other in shapes[1:]:
+        shape = tf.broadcast_dynamic_shape(shape, other)
+    lengths = [tf.shape(part)[axis] for part in parts]
+    full = [tf.tensor_scatter_nd_update(shape, [[rank + axis]], [length]) for length in lengths]
+    return tf.concat([tf.broadcast_to(p, s) for p, s in zip(parts, full)], axis)
+
+
+def reshape_core(x: Any, rank: int, shape: Any) -> Any:
+    """The last `rank` axes as axes of lengths `shape`."""
+    return tf.reshape(x, tf.concat([tf.shape(x)[: x.shape.rank - rank], shape], 0))
+
+
 def prod_others(x: Any) -> Any:
     """For each element of the last axis the product of all the others, without dividing."""
     before = tf.math.cumprod(x, axis=-1, exclusive=True)

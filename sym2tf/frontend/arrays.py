@@ -1,0 +1,9 @@
+"""SymPy's array module: arrays with entries, and array expressions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sym2tf.frontend.handlers import Handler
+
+HANDLERS: dict[Any, Handler] = {}
