@@ -1,4 +1,4 @@
-"""Rows that reduce axes: einsum, product, extremes, log-sum-exp.
+"""Rows that reduce axes: einsum, product, extremes, log-sum-exp and softmax.
 
 `sum` stands with the data movements, to which it is dual.
 """
@@ -17,7 +17,6 @@ from sym2tf.ir.types import Kind, TensorType
 from sym2tf.lazy import lazy
 from sym2tf.ops.arithmetic import cast
 from sym2tf.ops.assembly import eye
-from sym2tf.ops.elementary import exp
 from sym2tf.ops.guards import Guarded, when
 from sym2tf.ops.indexing import expand, reduced, restore, sum_
 from sym2tf.ops.leaves import iota
@@ -68,9 +67,40 @@ def _np_log_object(x: Any) -> Any:
     return np.frompyfunc(mpmath.log, 1, 1)(x)
 
 
+def _np_softmax(x: Any, *, axes: tuple[int, ...]) -> Any:
+    x = np.asarray(x)
+    if x.dtype == object:
+        weights = np.frompyfunc(mpmath.exp, 1, 1)(x)
+    elif not x.size:
+        return x
+    else:
+        with np.errstate(invalid="ignore"):  # inf - inf is NaN, as in TensorFlow
+            weights = np.exp(x - np.max(x, axis=axes, keepdims=True))
+    return weights / np.sum(weights, axis=axes, keepdims=True)
+
+
+def _softmax_form(e: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
+    if len(axes) == 1:
+        return e.call("tf.nn.softmax", x, axis=axes[0])
+    return e.call("softmax_core", x, e.shape(axes))
+
+
+def _softmax_pushed(t: Any, y: Any, axes: tuple[int, ...]) -> Any:
+    """The Jacobian, which is symmetric, times `t`."""
+    return y * (t - restore(sum_(t * y, axes=axes), axes))
+
+
+softmax: Op = Op(
+    name="softmax", elementwise=False, infer=lambda x, *, axes: x, numpy=_np_softmax,
+    tf=TFOp("Softmax", "tf.nn.softmax", form=_softmax_form),
+    vjp=lambda g, y, x, *, axes: (_softmax_pushed(g, y, axes),),
+    jvp=lambda tangents, y, x, *, axes: _softmax_pushed(tangents[0], y, axes),
+    support=lambda g, y, x, *, axes: (restore(sum_(g, axes=axes), axes),),
+    doc="exp(x) / sum(exp(x)) over `axes`, without overflow.",
+)
 logsumexp = _reduction(
     "logsumexp", _np_logsumexp, "", "tf.reduce_logsumexp",
-    lambda g, y, x, *, axes: (restore(g, axes) * exp(x - restore(y, axes)),), label="log Σ exp",
+    lambda g, y, x, *, axes: (restore(g, axes) * softmax(x, axes=axes),), label="log Σ exp",
 )
 
 
@@ -202,4 +232,4 @@ einsum = Op(
     "A letter that occurs twice in one operand takes its diagonal; none occurs twice in `output`.",
 )
 
-ROWS = (reduce_max, reduce_min, reduce_any, logsumexp, prod, prod_others, einsum)
+ROWS = (reduce_max, reduce_min, reduce_any, softmax, logsumexp, prod, prod_others, einsum)

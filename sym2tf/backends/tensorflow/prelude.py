@@ -67,6 +67,12 @@ def prod_others(x: Any) -> Any:
     return before * after
 
 
+def softmax_core(x: Any, axes: Any) -> Any:
+    """exp(x) / sum(exp(x)) over several axes (negative), without overflow."""
+    weights = tf.exp(x - tf.reduce_max(x, axis=axes, keepdims=True))
+    return weights / tf.reduce_sum(weights, axis=axes, keepdims=True)
+
+
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)) without overflow; twice as quick as TensorFlow's kernel."""
     return tf.maximum(x, 0.0) + tf.math.log1p(tf.exp(-tf.abs(x)))
