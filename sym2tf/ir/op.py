@@ -88,7 +88,7 @@ class Op:
         commutative: operands may be sorted.
         associative: `op(op(a, b), c)` is `op(a, b, c)`; such operations are n-ary.
         promotes: operands are cast to the kind of the result (False for conditions, subscripts and casts);
-            a tuple of positions casts only these.
+            a tuple of positions casts only these; a kind is the least that the operands are cast to.
         sympy: the SymPy class or function, used to lower calls of it and to raise nodes back.
         numpy: the reference implementation on arrays, attributes as keywords.
         mpmath: the scalar implementation in high precision; None where `numpy` works on arrays of mpmath
@@ -111,7 +111,7 @@ class Op:
     linear: bool = False
     commutative: bool = False
     associative: bool = False
-    promotes: bool | tuple[int, ...] = True
+    promotes: bool | tuple[int, ...] | Kind = True
     sympy: Any = None
     numpy: Callable[..., Any] | None = None
     mpmath: Callable[..., Any] | None = None

@@ -153,6 +153,8 @@ def ones_like(value: Value) -> Value:
 
 def _operand_kind(op: Op, types: Sequence[TensorType], attributes: Attributes) -> Kind:
     highest = max((t.kind for t in types), default=Kind.REAL)
+    if isinstance(op.promotes, Kind):
+        return max(highest, op.promotes)
     if not op.elementwise or op.promotes is not True:
         return highest
     result = op.infer(*(TensorType(t.kind) for t in types), **attributes).kind
