@@ -12,6 +12,7 @@ from sym2tf.autodiff.derivatives import name_of
 from sym2tf.autodiff.elements import Element
 from sym2tf.errors import ArgumentError, DifferentiationError, OpaqueWarning, warn
 from sym2tf.frontend.describe import describe
+from sym2tf.frontend.scan import ELEMENTS, TENSORS, base_of, subscripts_of
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.trees import is_nest, leaves, refill
@@ -42,12 +43,12 @@ def resolve(wrt: Any, graph: Graph, order: Sequence[str], function: str) -> tupl
             v = by_name.get(leaf)
         elif isinstance(leaf, sp.Basic):  # other things may have no hash
             v = by_symbol.get(leaf)
-        if v is None and isinstance(leaf, sp.Indexed) and all(s.is_Integer for s in leaf.indices):
-            v, subscripts = by_symbol.get(leaf.base), tuple(int(s) for s in leaf.indices)
+        if v is None and isinstance(leaf, ELEMENTS) and all(s.is_Integer for s in subscripts_of(leaf)):
+            v, subscripts = by_symbol.get(base_of(leaf)), tuple(int(s) for s in subscripts_of(leaf))
         if v is None:
             known = ", ".join(by_name)
             what = f"wrt: {describe(leaf)} is no input of {function}"
-            if not isinstance(leaf, str | sp.Symbol | sp.Indexed | sp.IndexedBase):
+            if not isinstance(leaf, (str, sp.Symbol, *ELEMENTS, *TENSORS)):
                 raise ArgumentError(f"{what}: give an input, or a list or tuple of inputs, of {known}")
             raise ArgumentError(f"{what}; its inputs are {known}")
         if graph[v].type.kind < Kind.REAL:
@@ -85,6 +86,6 @@ def _warn_opaque(symbols: Iterable[Any], wrt: Iterable[Any]) -> None:
     for symbol in symbols:
         if isinstance(symbol, AppliedUndef | sp.Derivative):
             for variable in wrt:
-                if isinstance(variable, sp.Symbol | sp.IndexedBase) and symbol.has(variable):
+                if isinstance(variable, (sp.Symbol, *TENSORS)) and symbol.has(variable):
                     text = f"{symbol} is an argument of its own: its dependence on {variable} is not differentiated"
                     warn(OpaqueWarning, text)

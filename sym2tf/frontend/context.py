@@ -44,6 +44,7 @@ class Scope:
 
     parent: Scope | None = None
     indices: dict[Any, Index] = field(default_factory=dict)
+    elements: dict[Any, Any] = field(default_factory=dict)  # symbol -> the matrix whose every element it is
     shadows: bool = False  # an index hides one of the same symbol further out, so that nothing out there can be shared
 
     @property
@@ -57,8 +58,23 @@ class Scope:
         while scope is not None:
             if symbol in scope.indices:
                 return scope.indices[symbol]
+            if symbol in scope.elements:
+                return None
             scope = scope.parent
         return None
+
+    def element(self, symbol: Any) -> tuple[Any, Scope] | None:
+        """The matrix expression whose every element `symbol` means here, and the scope that says so, if any."""
+        for scope in self.outward():
+            if symbol in scope.elements:
+                return scope.elements[symbol], scope
+            if symbol in scope.indices:
+                return None
+        return None
+
+    def binds(self, symbol: Any) -> bool:
+        """Whether `symbol` means an index or an element here."""
+        return any(symbol in scope.indices or symbol in scope.elements for scope in self.outward())
 
     def outward(self) -> Iterable[Scope]:
         """This scope and the enclosing ones."""
@@ -150,11 +166,18 @@ class Context:
         """The scope of the `Sum` or `Product` that `key` identifies; `ranges` are `(start, extent)` by index."""
         if key not in self.scopes:
             parent = key[1]
-            scope = Scope(parent, shadows=any(parent.find(symbol) is not None for symbol in ranges))
+            scope = Scope(parent, shadows=any(parent.binds(symbol) for symbol in ranges))
             for symbol, (start, extent) in ranges.items():
                 self._bound += 1
                 scope.indices[symbol] = Index(symbol, start, extent, (1, self._bound), scope.depth)
             self.scopes[key] = scope
+        return self.scopes[key]
+
+    def bind_element(self, key: tuple[int, Scope], symbol: Any, matrix: Any) -> Scope:
+        """The scope of the function body that `key` identifies, in which `symbol` is every element of a matrix."""
+        if key not in self.scopes:
+            parent = key[1]
+            self.scopes[key] = Scope(parent, elements={symbol: matrix}, shadows=parent.binds(symbol))
         return self.scopes[key]
 
     def combine(self, op: Op, operands: Iterable[Lowered], **attributes: Any) -> Lowered:

@@ -26,11 +26,13 @@ class Handler:
         build: makes the node from the lowered children.
         children: the sub-expressions to lower first.
         opens: whether the children stand in the scope that the expression itself opens.
+        outside: how many of the children, the first ones, stand outside of that scope all the same.
     """
 
     build: Build
     children: Callable[[Any], Sequence[Any]] = arguments
     opens: bool = False
+    outside: int = 0
 
 
 def elementwise(op: Op, **attributes: Any) -> Handler:

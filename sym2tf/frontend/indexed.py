@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import sympy as sp
@@ -12,7 +14,7 @@ from sym2tf.frontend.ranges import NotAffineError, affine
 from sym2tf.frontend.scan import limits
 from sym2tf.ir.dims import Size
 from sym2tf.ops.arithmetic import mul, pow_
-from sym2tf.ops.contraction import prod
+from sym2tf.ops.contraction import einsum, prod
 from sym2tf.ops.indexing import slice_, squeeze, sum_, transpose
 from sym2tf.ops.leaves import size
 from sym2tf.ops.values import Value, apply, constant, with_shape
@@ -26,9 +28,23 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
         return context.unsupported(
             expr, None, f"{len(expr.indices)} subscripts where {expr.base} has {value.type.rank} axes"
         )
-    axes: list[Index | None] = []
-    for k, subscript in enumerate(expr.indices):
-        axis = k - len(expr.indices)
+    return element_of(context, expr, Lowered(value), expr.indices, scope)
+
+
+def element_of(context: Context, expr: Any, base: Lowered, subscripts: Sequence[Any], scope: Scope) -> Lowered:
+    """The element of a tensor at `subscripts`, one for each tensor axis.
+
+    Args:
+        context: of the lowering.
+        expr: the element, for messages.
+        base: the tensor; its index axes stay in front.
+        subscripts: what was written.
+        scope: where.
+    """
+    value = base.value
+    axes: list[Index | None] = list(base.axes)
+    for k, subscript in enumerate(subscripts):
+        axis = k - len(subscripts)
         try:
             indices, rest = affine(subscript, context, scope)
         except NotAffineError as reason:
@@ -43,9 +59,6 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
         if more or coefficient != 1:
             only = "only one index with coefficient 1 plus a size is supported yet"
             return context.unsupported(expr, None, f"the subscript {subscript}: {only}")
-        if index in axes:
-            advice = f"the index {index.symbol} twice in one element is not supported yet"
-            return context.unsupported(expr, None, advice)
         start = index.start + rest
         if isinstance(start, int) and start < 0:
             return context.unsupported(expr, None, _below_zero(f"the subscript {subscript} starts at {start},"))
@@ -55,7 +68,8 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
         if axes[k] is None:
             value = squeeze(value, axis=k - len(axes))
             del axes[k]
-    return _in_order(value, [a for a in axes if a is not None])
+    found = _in_order(value, [a for a in axes if a is not None])
+    return Lowered(found.value, found.axes, max(found.depth, base.depth))
 
 
 def _below_zero(what: str) -> str:
@@ -70,9 +84,14 @@ def _cut(value: Value, axis: int, start: Size, size: Size) -> Value:
 
 
 def _in_order(value: Value, axes: list[Index]) -> Lowered:
-    """The axes brought into their common order."""
-    ordered = sorted(axes, key=lambda a: a.order)
-    if ordered != axes:
+    """The axes brought into their common order, an index that stands on several of them once: a diagonal."""
+    ordered = sorted(set(axes), key=lambda a: a.order)
+    if len(ordered) < len(axes):
+        value = with_shape(value, tuple(a.extent for a in axes))
+        letter = dict(zip(ordered, ascii_lowercase, strict=False))
+        inputs, output = ("".join(letter[a] for a in axes),), "".join(letter[a] for a in ordered)
+        value = einsum(value, inputs=inputs, output=output)
+    elif ordered != axes:
         value = transpose(value, axes=tuple(axes.index(a) - len(axes) for a in ordered))
     return Lowered(value, tuple(ordered), max((a.depth for a in axes), default=0))
 
@@ -95,9 +114,10 @@ def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowere
     if bound is None:
         return body
     value = body.value
-    places = tuple(k - len(body.axes) for k, a in enumerate(body.axes) if a in bound)
+    places = tuple(k - value.type.rank for k, a in enumerate(body.axes) if a in bound)
     if places:
-        full = tuple(a.extent if a in bound else d for a, d in zip(body.axes, value.shape, strict=True))
+        front, tail = value.shape[: len(body.axes)], value.shape[len(body.axes) :]
+        full = (*(a.extent if a in bound else d for a, d in zip(body.axes, front, strict=True)), *tail)
         value = sum_(with_shape(value, full), axes=places)
     for index in bound:
         if index not in body.axes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+from sympy.matrices.expressions.matexpr import MatrixElement
 
 from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError, UnsupportedExpressionError
@@ -94,7 +95,9 @@ def _expression(thing: Any, path: str) -> Any:
         return sp.sympify(thing.item() if isinstance(thing, np.number) else thing)
     if isinstance(thing, str):
         raise ArgumentError(f"{thing!r} is text, not an expression: use sym2tf.parse({thing!r})")
-    if isinstance(thing, sp.MatrixBase | sp.NDimArray):
+    if isinstance(thing, sp.NDimArray):  # a mutable one
+        return thing.as_immutable()
+    if isinstance(thing, sp.MatrixBase):
         return thing
     where = f" at {path}" if path else ""
     what = f"a {type(thing).__name__}{where}"
@@ -124,7 +127,7 @@ def _with_symbols(args: Any, roots: Sequence[Any]) -> Any:
 
 
 def _argument(thing: Any, path: str) -> Any:
-    if isinstance(thing, sp.IndexedBase | sp.Indexed) or (isinstance(thing, sp.Basic) and is_leaf(thing)):
+    if isinstance(thing, sp.IndexedBase | sp.Indexed | MatrixElement) or (isinstance(thing, sp.Basic) and is_leaf(thing)):
         return thing
     raise ArgumentError(
         f"args{path} is {describe(thing)}, a {type(thing).__name__}; arguments are symbols, indexed bases or elements, "
@@ -178,7 +181,7 @@ def _lower_one(context: Context, root: Any) -> Lowered:
             continue
         handler, children, inner = opened
         context.builder.origin = expr
-        xs = [_found(memo, child, inner) for child in children]
+        xs = [_found(memo, child, scope if k < handler.outside else inner) for k, child in enumerate(children)]
         _remember(memo, expr, scope, handler.build(context, expr, scope, xs))
     context.builder.origin = None
     return _found(memo, root, context.root)
@@ -186,6 +189,11 @@ def _lower_one(context: Context, root: Any) -> Lowered:
 
 def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope, root: Any) -> None:
     """Put an expression back on the stack, with the children that it needs above it."""
+    element = scope.element(expr) if isinstance(expr, sp.Symbol) else None
+    if element is not None:
+        matrix, home = element
+        memo[id(expr), home] = (expr, _inside(_found(memo, matrix, home.parent or home), home))
+        return
     handler = lookup(HANDLERS, expr)
     if handler is None:
         _remember(memo, expr, scope, context.unsupported(expr, root, _advice(expr)))
@@ -198,7 +206,13 @@ def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope
             return
     children = list(handler.children(expr))
     stack.append((expr, scope, (handler, children, inner)))
-    stack.extend((child, inner, None) for child in reversed(children))
+    scopes = [scope if k < handler.outside else inner for k in range(len(children))]
+    stack.extend((child, s, None) for child, s in zip(reversed(children), reversed(scopes), strict=True))
+
+
+def _inside(answer: Lowered, scope: Scope) -> Lowered:
+    """An answer that is not to be shared outside of `scope`."""
+    return Lowered(answer.value, answer.axes, max(answer.depth, scope.depth))
 
 
 def _parts(expr: Any) -> list[Any]:

@@ -10,14 +10,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
+from sympy.matrices.expressions.applyfunc import ElementwiseApplyFunction
+from sympy.matrices.expressions.matexpr import MatrixElement
+from sympy.tensor.array.expressions.array_expressions import (
+    ArrayElement,
+    ArrayElementwiseApplyFunc,
+    ArraySymbol,
+    OneArray,
+    Reshape,
+    ZeroArray,
+)
 
 from sym2tf.errors import ArgumentError, UnusedDataWarning, warn
 from sym2tf.frontend.context import Context, Index, Scope, leaf_name
+from sym2tf.frontend.matrix_parts import body_of_function, dimensions, matrix_parts
 from sym2tf.frontend.ranges import MAX_ELEMENTS, NotAffineError, affine, largest, size_symbols
 from sym2tf.ir.dims import Dim, Size, linear_in_one
 from sym2tf.ir.types import BOOLEAN, REAL, Kind, TensorType
 
 Reach = tuple[int, Size]  # (axis from the left, elements needed)
+
+BINDERS = (sp.Sum, sp.Product, sp.FunctionMatrix)  # what gives symbols a range inside its body
+ELEMENTS = (sp.Indexed, MatrixElement, ArrayElement)
+TENSORS = (sp.IndexedBase, sp.MatrixSymbol, ArraySymbol)  # leaves with a core shape
+APPLIED = (ElementwiseApplyFunction, ArrayElementwiseApplyFunc)
+PARTED = (  # not all of their arguments are expressions
+    *(MatrixElement, sp.MatrixExpr, sp.MatrixBase),
+    *(ArrayElement, ArraySymbol, ZeroArray, OneArray, Reshape, ArrayElementwiseApplyFunc),
+)
 
 
 def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None, order: Sequence[Any]) -> list[Any]:
@@ -44,10 +64,12 @@ def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None
 
 def children(expr: Any) -> Iterable[Any]:
     """What lowering will look at below `expr`; bounds, subscripts and leaves are not expressions."""
-    if isinstance(expr, sp.Sum | sp.Product):
-        return (expr.function,)
+    if isinstance(expr, BINDERS):
+        return (body(expr),)
     if isinstance(expr, sp.Indexed | sp.Idx) or is_leaf(expr):
         return ()
+    if isinstance(expr, PARTED):
+        return matrix_parts(expr)
     if binds_symbols(expr):  # of these only sets are lowered, and after the bound symbols are replaced
         return sorted(expr.free_symbols, key=str) if isinstance(expr, sp.Set) else ()
     return getattr(expr, "args", ())
@@ -59,14 +81,31 @@ def binds_symbols(expr: Any) -> bool:
 
 
 def is_leaf(expr: Any) -> bool:
-    """Whether `expr` can only be an argument: a symbol, an applied undefined function or a derivative of one."""
+    """Whether `expr` can only be an argument: a symbol (of an array too), an undefined function or a derivative of one."""
     if isinstance(expr, sp.Derivative):
         return isinstance(expr.expr, sp.core.function.AppliedUndef)
-    return isinstance(expr, sp.Symbol | sp.core.function.AppliedUndef)
+    return isinstance(expr, sp.Symbol | sp.MatrixSymbol | ArraySymbol | sp.core.function.AppliedUndef)
+
+
+def body(expr: Any) -> Any:
+    """What a `Sum`, `Product` or `FunctionMatrix` says of each value of its indices."""
+    return expr.lamda.expr if isinstance(expr, sp.FunctionMatrix) else expr.function
+
+
+def base_of(element: Any) -> Any:
+    """What an element is taken of."""
+    return element.args[0] if isinstance(element, MatrixElement | ArrayElement) else element.base
+
+
+def subscripts_of(element: Any) -> tuple[Any, ...]:
+    """Where an element stands."""
+    return (element.i, element.j) if isinstance(element, MatrixElement) else tuple(element.indices)
 
 
 def limits(expr: Any) -> list[tuple[Any, Any, Any]]:
-    """`(symbol, lower, upper)` for each index of a `Sum` or `Product`, the outermost last; bounds may be None."""
+    """`(symbol, lower, upper)` for each index that `expr` binds, the outermost last; bounds may be None."""
+    if isinstance(expr, sp.FunctionMatrix):
+        return [(s, sp.S.Zero, d - 1) for s, d in zip(expr.lamda.variables, expr.shape, strict=True)]
     found = []
     for limit in expr.limits:
         symbol, *bounds = limit
@@ -92,14 +131,14 @@ def _walk(exprs: Iterable[Any], opaque: set[Any]) -> Iterator[Any]:
 def occurring(exprs: Iterable[Any]) -> set[Any]:
     """The symbols, indexed bases and applied functions that stand in expressions."""
     found = _walk(exprs, set())
-    return {e.base if isinstance(e, sp.Indexed) else e for e in found if is_leaf(e) or isinstance(e, sp.Indexed)}
+    return {base_of(e) if isinstance(e, ELEMENTS) else e for e in found if is_leaf(e) or isinstance(e, ELEMENTS)}
 
 
 def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
     """Register every symbol that stands in a bound or a declared shape."""
     found: dict[Any, None] = {}
     for expr in _walk(exprs, opaque):
-        if isinstance(expr, sp.Sum | sp.Product):
+        if isinstance(expr, BINDERS):
             bound = {symbol for symbol, _, _ in limits(expr)}
             for _, lower, upper in limits(expr):
                 for end in (lower, upper):
@@ -108,12 +147,21 @@ def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
         elif isinstance(expr, sp.Indexed):
             for entry in (*(expr.base.shape or ()), *_idx_bounds(expr.indices)):
                 found |= dict.fromkeys(size_symbols(entry))
+        elif isinstance(expr, PARTED):
+            for entry in dimensions(expr):
+                found |= dict.fromkeys(size_symbols(entry))
     for symbol in sorted(set(found) - _bound_symbols(exprs, opaque), key=str):
         context.size_of(symbol)
 
 
 def _bound_symbols(exprs: Iterable[Any], opaque: set[Any]) -> set[Any]:
-    return {symbol for e in _walk(exprs, opaque) if isinstance(e, sp.Sum | sp.Product) for symbol, _, _ in limits(e)}
+    bound: set[Any] = set()
+    for e in _walk(exprs, opaque):
+        if isinstance(e, BINDERS):
+            bound.update(symbol for symbol, _, _ in limits(e))
+        elif isinstance(e, APPLIED):
+            bound.add(body_of_function(e)[0])
+    return bound
 
 
 def _is_length(symbol: Any, subscripts: Iterable[Any]) -> bool:
@@ -142,14 +190,15 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, lis
         if (id(expr), bound) in seen:
             continue
         seen.add((id(expr), bound))
-        if isinstance(expr, sp.Sum | sp.Product):
-            stack.append((expr.function, bound | {symbol for symbol, _, _ in limits(expr)}))
-        elif isinstance(expr, sp.Indexed):
+        if isinstance(expr, BINDERS):
+            stack.append((body(expr), bound | {symbol for symbol, _, _ in limits(expr)}))
+        elif isinstance(expr, ELEMENTS):
             if expr not in opaque:
-                for subscript in expr.indices:
+                for subscript in subscripts_of(expr):
                     for s in subscript.free_symbols - bound:
                         if isinstance(s, sp.Symbol | sp.Idx):
                             used.setdefault(s, []).append(subscript)
+                stack.extend((child, bound) for child in children(expr))
         elif isinstance(expr, sp.Idx):
             if expr not in bound and expr not in opaque:
                 used.setdefault(expr, []).append(expr)
@@ -158,13 +207,23 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, lis
     return used
 
 
+def _dimensions_of_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[Any]]:
+    """For each symbol that is a whole subscript of a matrix, the dimensions along which it runs."""
+    found: dict[Any, list[Any]] = {}
+    for e in _walk(exprs, opaque):
+        if isinstance(e, MatrixElement):
+            for symbol, dim in zip((e.i, e.j), e.parent.shape, strict=True):
+                found.setdefault(symbol, []).append(dim)
+    return found
+
+
 def _bottom(expr: Any, axis: int, indices: Mapping[Index, int], rest: Size) -> tuple[Size, str]:
     """The first element that a subscript reaches and, where this is because a sum starts there, words for it."""
     low, why = rest, ""
     for index, coefficient in indices.items():
         last = index.start + index.extent - 1
         low = low + coefficient * (index.start if coefficient > 0 else last)
-        if expr.indices[axis] == index.symbol and index.depth:
+        if subscripts_of(expr)[axis] == index.symbol and index.depth:
             why = f"the sum starts at {index.symbol} = {index.start} and indices count from zero"
             if isinstance(last, Dim) and linear_in_one(last) == (str(last), 1, 0):
                 why += f"; write ({index.symbol}, 0, {last} - {index.start})"
@@ -198,16 +257,22 @@ class _Uses:
         if unknown:
             raise ArgumentError(f"indices= names {', '.join(map(str, unknown))}, which is no free index")
         position = {s: k for k, s in enumerate(order)}
+        dims = _dimensions_of_subscripts(exprs, self.opaque)
         for symbol in free:
             key = (0, position.get(symbol, len(position)), str(symbol))
-            start, extent = self._free_range(symbol)
+            start, extent = self._free_range(symbol, dims.get(symbol, ()))
             self.context.root.indices[symbol] = Index(symbol, start, extent, key, 0)
 
-    def _free_range(self, symbol: Any) -> tuple[Size, Size]:
+    def _free_range(self, symbol: Any, dims: Iterable[Any]) -> tuple[Size, Size]:
         if isinstance(symbol, sp.Idx) and symbol.upper is not None:
             _, lower = affine(symbol.lower, self.context, Scope())
             _, upper = affine(symbol.upper, self.context, Scope())
             return lower, upper - lower + 1
+        for dim in dims:  # the first; others that differ are found where the subscript is lowered
+            try:
+                return 0, affine(dim, self.context, Scope())[1]
+            except NotAffineError:
+                continue  # reported where the matrix is lowered
         return 0, self.context.fresh_size(f"n_{symbol}")
 
     def visit(self, root: Any) -> None:
@@ -219,16 +284,25 @@ class _Uses:
             if (id(expr), scope) in seen:
                 continue
             seen.add((id(expr), scope))
-            if isinstance(expr, sp.Basic) and expr in self.opaque and not isinstance(expr, sp.IndexedBase):
+            if isinstance(expr, sp.Basic) and expr in self.opaque and not isinstance(expr, TENSORS):
                 self.leaves.setdefault(expr, None)
-            elif isinstance(expr, sp.Sum | sp.Product):
+            elif isinstance(expr, BINDERS):
                 inner = self._open(expr, scope)
                 if inner is not None:
-                    stack.append((expr.function, inner))
-            elif isinstance(expr, sp.Indexed):
-                self._subscripts(expr, scope)
+                    stack.append((body(expr), inner))
+            elif isinstance(expr, APPLIED):
+                symbol, function = body_of_function(expr)
+                stack += [
+                    (expr.expr, scope),
+                    (function, self.context.bind_element((id(expr), scope), symbol, expr.expr)),
+                ]
+            elif isinstance(expr, ELEMENTS):
+                if isinstance(base_of(expr), TENSORS):
+                    self._subscripts(expr, scope)
+                else:
+                    stack.append((base_of(expr), scope))
             elif is_leaf(expr):
-                if scope.find(expr) is None and expr not in self.context.sizes:
+                if not scope.binds(expr) and expr not in self.context.sizes:
                     self.leaves.setdefault(expr, None)
             else:
                 if isinstance(expr, sp.logic.boolalg.BooleanFunction | sp.Piecewise):
@@ -286,10 +360,10 @@ class _Uses:
         return context.bind((id(expr), scope), ranges)
 
     def _subscripts(self, expr: Any, scope: Scope) -> None:
-        base = expr.base
+        base = base_of(expr)
         self.leaves.setdefault(base, None)
         reaches = self.reaches.setdefault(base, [])
-        for axis, subscript in enumerate(expr.indices):
+        for axis, subscript in enumerate(subscripts_of(expr)):
             try:
                 indices, rest = affine(subscript, self.context, scope)
             except NotAffineError:
@@ -305,7 +379,7 @@ class _Uses:
     def decide_shapes(self) -> None:
         """Give every leaf its type."""
         for leaf in self.leaves:
-            if isinstance(leaf, sp.IndexedBase):
+            if isinstance(leaf, TENSORS):
                 self.context.types[leaf] = TensorType(Kind.REAL, self._shape(leaf))
             else:
                 self.context.types[leaf] = BOOLEAN if self.kinds.get(leaf) is Kind.BOOLEAN else REAL
@@ -317,12 +391,20 @@ class _Uses:
         for axis in range(rank):
             needed = [size for a, size in reaches if a == axis]
             if base.shape:
-                declared: Size = affine(base.shape[axis], self.context, Scope())[1]
+                declared = self._declared(base, axis)
                 self._note(base, axis - rank, [s for s in needed if s != declared])
                 shape.append(declared)
                 continue
             shape.append(self._length(base, axis, axis - rank, needed))
         return tuple(shape)
+
+    def _declared(self, base: Any, axis: int) -> Size:
+        try:
+            declared: Size = affine(base.shape[axis], self.context, Scope())[1]
+        except NotAffineError as reason:
+            self.context.unsupported(base, None, f"the dimension {base.shape[axis]}: {reason}")
+            return 1
+        return declared
 
     def _length(self, base: Any, axis: int, place: int, needed: list[Size]) -> Size:
         """The length of an axis without a declared one: what ranges reach, or any length where only elements count."""
