@@ -19,11 +19,10 @@ from sym2tf.backends.sizes import (
     core_shape,
     input_types,
     prefix_slices,
-    resolved,
 )
 from sym2tf.errors import GraphError
 from sym2tf.ir.binding import Binding
-from sym2tf.ir.dims import evaluate_size
+from sym2tf.ir.dims import evaluate_size, resolved
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import Kind
@@ -201,7 +200,7 @@ def _node(node: Node, operands: list[Any], arrays: Mapping[str, Any], sizes: Map
         raise GraphError(f"the row {op.name} can be evaluated neither by mpmath nor by NumPy")
     result = np.asarray(op.numpy(*operands, **attributes), dtype=object)
     # sums of nothing and padding bring in the integer 0, whose quotients would be floats
-    moves_only = op.linear and op.name != "pad" and result.size
+    moves_only = op.linear and op.name not in ("pad", "dilate", "cumsum") and result.size
     return result if moves_only or kind is Kind.INTEGER and not operands else to_objects(result, kind)
 
 

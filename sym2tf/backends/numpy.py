@@ -17,14 +17,12 @@ from sym2tf.backends.sizes import (
     batch_shape,
     check_names,
     core_shape,
-    has_sizes,
     input_types,
     prefix_slices,
-    resolved,
 )
 from sym2tf.errors import DtypeError, GraphError
 from sym2tf.ir.binding import Binding
-from sym2tf.ir.dims import evaluate_size
+from sym2tf.ir.dims import evaluate_size, has_sizes, resolved
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.lazy import lazy

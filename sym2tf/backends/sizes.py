@@ -1,4 +1,4 @@
-"""Shapes at run time: core and batch shapes of the inputs, and attributes with numbers for size symbols.
+"""Shapes at run time: core and batch shapes of the inputs.
 
 Every backend that runs a graph on arrays needs the same answers. How data bind sizes is `sym2tf.ir.binding`.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError, ShapeError
-from sym2tf.ir.dims import Dim, evaluate_size
+from sym2tf.ir.dims import evaluate_size
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import TensorType
 
@@ -65,20 +65,3 @@ def prefix_slices(type: TensorType, core: Shape, sizes: Mapping[str, int]) -> tu
     """The subscript that cuts an array down to the sizes in use; None where it fits already."""
     due = tuple(evaluate_size(size, sizes) for size in type.shape)
     return None if due == core else (..., *(slice(0, length) for length in due))
-
-
-def resolved(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Attributes with numbers in place of size polynomials."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Dim):
-            return evaluate_size(value, sizes)
-        return tuple(map(plain, value)) if isinstance(value, tuple) else value
-
-    return {name: plain(value) for name, value in attributes.items()}
-
-
-def has_sizes(attributes: Mapping[str, Any]) -> bool:
-    """Whether an attribute holds a size symbol, so that its value is known only with the data."""
-    values = attributes.values()
-    return any(isinstance(item, Dim) for a in values for item in (a if isinstance(a, tuple) else (a,)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sym2tf.errors import ShapeError
 
@@ -111,6 +112,23 @@ def broadcast_sizes(sizes: Iterable[Size]) -> Size:
         elif size not in (1, result):
             raise ShapeError(f"axes of length {result} and {size} do not agree")
     return result
+
+
+def resolved(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Attributes with numbers in place of size polynomials."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Dim):
+            return evaluate_size(value, sizes)
+        return tuple(map(plain, value)) if isinstance(value, tuple) else value
+
+    return {name: plain(value) for name, value in attributes.items()}
+
+
+def has_sizes(attributes: Mapping[str, Any]) -> bool:
+    """Whether an attribute holds a size symbol, so that its value is known only with the data."""
+    values = attributes.values()
+    return any(isinstance(item, Dim) for a in values for item in (a if isinstance(a, tuple) else (a,)))
 
 
 def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:
