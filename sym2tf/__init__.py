@@ -4,6 +4,7 @@ A SymPy expression is lowered to a graph, differentiated symbolically, optimised
 code, checked against automatic differentiation and high-precision arithmetic.
 """
 
+from sym2tf import nn
 from sym2tf.api import check, differentiate, generate, optimize, render, to_sympy
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
@@ -26,6 +27,7 @@ __all__ = [
     "fit",
     "generate",
     "lower",
+    "nn",
     "optimize",
     "parse",
     "render",

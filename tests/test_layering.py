@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sym2tf"
 # From the bottom up. Parts on one level know nothing of each other.
 LAYERS = (
     {"errors"},
-    {"lazy", "trees", "console", "collection"},
+    {"lazy", "trees", "console", "collection", "nn"},
     {"ir"},
     {"ops"},
     {"magnitude"},

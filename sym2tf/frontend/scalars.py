@@ -13,6 +13,7 @@ from sym2tf.frontend.context import Context, Lowered, Scope
 from sym2tf.frontend.handlers import Handler, elementwise, rewritten
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.ir.types import Kind
+from sym2tf.nn.activations import ACTIVATIONS
 from sym2tf.ops import BY_SYMPY
 from sym2tf.ops.arithmetic import pow_
 from sym2tf.ops.elementary import exp, expm1, log1p
@@ -151,6 +152,7 @@ _DEFINED = {  # classes that are other classes written differently
     cfunctions.hypot: lambda e: sp.sqrt(e.args[0] ** 2 + e.args[1] ** 2),
     cfunctions.fma: lambda e: e.args[0] * e.args[1] + e.args[2],
 }
+_ACTIVATIONS = {cls: lambda e: type(e).definition(*e.args) for cls in ACTIVATIONS if cls not in BY_SYMPY}
 _FUNCTIONS = {cls: op for cls, op in BY_SYMPY.items() if isinstance(cls, type) and cls not in (sp.Eq, sp.Ne)}
 
 HANDLERS: dict[Any, Handler] = {
@@ -176,5 +178,5 @@ HANDLERS: dict[Any, Handler] = {
     sp.Contains: Handler(_contains, children=_membership),
     cfunctions.log1p: elementwise(log1p),
     cfunctions.expm1: elementwise(expm1),
-    **{cls: rewritten(definition) for cls, definition in (_REALS | _DEFINED).items()},
+    **{cls: rewritten(definition) for cls, definition in (_REALS | _DEFINED | _ACTIVATIONS).items()},
 }

@@ -11,6 +11,7 @@ import sympy as sp
 
 from sym2tf.ir.op import Op, TFOp
 from sym2tf.lazy import lazy
+from sym2tf.nn import activations
 from sym2tf.ops.arithmetic import log
 from sym2tf.ops.guards import when
 from sym2tf.ops.logic import not_equal
@@ -64,10 +65,10 @@ log1p = _one("log1p", None, TFOp("Log1p", "tf.math.log1p"), lambda g, y, x: (g /
              numpy=np.log1p, mp=mpmath.log1p, sample=(-0.9, 5.0))
 expm1 = _one("expm1", None, TFOp("Expm1", "", form=lambda e, x: e.call("expm1", x)), lambda g, y, x: (g * exp(x),),
              numpy=np.expm1, mp=mpmath.expm1)
-sigmoid: Op = _one("sigmoid", None, TFOp("Sigmoid", "tf.sigmoid"), lambda g, y, x: (g * (y * sigmoid(-x)),),
+sigmoid: Op = _one("sigmoid", activations.sigmoid, TFOp("Sigmoid", "tf.sigmoid"), lambda g, y, x: (g * (y * sigmoid(-x)),),
                numpy=lambda x: scipy_special.expit(x), mp=lambda x: 1 / (1 + mpmath.exp(-x)),
                sample=(-30.0, 30.0))
-softplus = _one("softplus", None, TFOp("Softplus", "", form=lambda e, x: e.call("softplus", x)),
+softplus = _one("softplus", activations.softplus, TFOp("Softplus", "", form=lambda e, x: e.call("softplus", x)),
                 lambda g, y, x: (g * sigmoid(x),),
                 numpy=lambda x: np.logaddexp(0, x), mp=lambda x: mpmath.log1p(mpmath.exp(x)),
                 sample=(-30.0, 30.0))
