@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from sym2tf.ir.op import Op
-from sym2tf.ops import arithmetic, assembly, contraction, elementary, indexing, leaves, logic, piecewise_linear, special
+from sym2tf.ops import (
+    arithmetic, assembly, contraction, elementary, gathering, indexing, leaves, linalg, logic, piecewise_linear,
+    special,
+)
 
 FAMILIES: dict[str, tuple[Op, ...]] = {
     "leaves": leaves.ROWS,
@@ -14,7 +17,9 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
     "special": special.ROWS,
     "indexing": indexing.ROWS,
     "assembly": assembly.ROWS,
+    "gathering": gathering.ROWS,
     "contraction": contraction.ROWS,
+    "linalg": linalg.ROWS,
 }
 OPS: dict[str, Op] = {op.name: op for rows in FAMILIES.values() for op in rows}
 BY_SYMPY: dict[object, Op] = {op.sympy: op for op in OPS.values() if op.sympy is not None}

@@ -60,6 +60,72 @@ def reshape_core(x: Any, rank: int, shape: Any) -> Any:
     return tf.reshape(x, tf.concat([tf.shape(x)[: x.shape.rank - rank], shape], 0))
 
 
+def gather_core(x: Any, index: Any, axis: int, core: int, rank: int) -> Any:
+    """`x` with one of its `core` last axes (negative) replaced by the `rank` last ones of `index`; batches broadcast."""
+    batch_rank = index.shape.rank - rank
+    if not batch_rank:
+        return tf.gather(x, index, axis=axis)
+    split = x.shape.rank - core
+    batch = tf.broadcast_dynamic_shape(tf.shape(x)[:split], tf.shape(index)[:batch_rank])
+    x = tf.broadcast_to(x, tf.concat([batch, tf.shape(x)[split:]], 0))
+    index = tf.broadcast_to(index, tf.concat([batch, tf.shape(index)[batch_rank:]], 0))
+    return tf.gather(x, index, axis=axis, batch_dims=max(batch_rank, split))
+
+
+def scatter_add_core(x: Any, index: Any, axis: int, core: int, rank: int, size: Any) -> Any:
+    """Sums of elements by segments: the axes of `x` that match `index` become one of length `size`, at `axis`."""
+    batch_rank, split = index.shape.rank - rank, x.shape.rank - core
+    count, batch = tf.constant(1, tf.int64), tf.zeros([0], tf.int64)
+    if batch_rank:
+        index = tf.gather(tf.range(tf.cast(size, tf.int64)), index)  # raises where a subscript is outside
+        batch = tf.broadcast_dynamic_shape(
+            tf.shape(x, out_type=tf.int64)[:split], tf.shape(index, out_type=tf.int64)[:batch_rank]
+        )
+        x = tf.broadcast_to(x, tf.concat([batch, tf.shape(x, out_type=tf.int64)[split:]], 0))
+        index = tf.broadcast_to(index, tf.concat([batch, tf.shape(index, out_type=tf.int64)[batch_rank:]], 0))
+        batch_rank, count = max(batch_rank, split), tf.reduce_prod(batch)
+        index = tf.reshape(index, [count, -1]) + size * tf.range(count)[:, tf.newaxis]
+    total, rest = x.shape.rank, -axis - 1
+    first = total - rest - rank
+    order = [*range(batch_rank), *range(first, first + rank), *range(batch_rank, first), *range(first + rank, total)]
+    x = tf.transpose(x, order)
+    others = tf.shape(x, out_type=tf.int64)[batch_rank + rank :]
+    index = tf.reshape(index, [-1, 1])
+    x = tf.reshape(x, tf.concat([tf.shape(index, out_type=tf.int64)[:1], others], 0))
+    sums = tf.scatter_nd(index, x, tf.concat([[count * size], others], 0))
+    sums = tf.reshape(sums, tf.concat([batch, [tf.cast(size, tf.int64)], others], 0))
+    back = [k if k < batch_rank else k + 1 for k in range(first)] + [batch_rank]
+    return tf.transpose(sums, [*back, *range(first + 1, sums.shape.rank)])
+
+
+def one_hot_core(index: Any, size: Any, dtype: Any) -> Any:
+    """1 where the new last axis of length `size` meets the integer, else 0."""
+    return tf.one_hot(index, tf.cast(size, tf.int32), dtype=dtype)
+
+
+def stride_axis(x: Any, axis: int, low: Any, size: Any, step: int) -> Any:
+    """Every `step`-th element of one axis (negative), `size` of them from `low`; backwards where `step` is negative."""
+    every = abs(step)
+    taken = x[(..., slice(low, low + size * every, every), *(slice(None),) * (-axis - 1))]
+    return tf.reverse(taken, [axis]) if step < 0 else taken
+
+
+def dilate_axis(x: Any, axis: int, start: Any, size: Any, step: int) -> Any:
+    """The elements of one axis (negative) at `start`, `start + step`, ... of one of length `size`, zeros between."""
+    every, shape = abs(step), tf.shape(x, out_type=tf.int64)
+    count = shape[axis]
+    low = start if step > 0 else start + (count - 1) * step
+    x = tf.reverse(x, [axis]) if step < 0 else x
+    rank = x.shape.rank
+    between = [[0, 0]] * (rank + 1)
+    between[rank + axis + 1] = [0, every - 1]
+    spread = tf.pad(tf.expand_dims(x, rank + axis + 1), between)
+    spread = tf.reshape(spread, tf.concat([shape[: rank + axis], [count * every], shape[rank + axis + 1 :]], 0))
+    widths = [[0, 0]] * rank
+    widths[axis] = [low, tf.maximum(size - low - count * every, 0)]
+    return tf.pad(spread, widths)[(..., slice(0, size), *(slice(None),) * (-axis - 1))]
+
+
 def prod_others(x: Any) -> Any:
     """For each element of the last axis the product of all the others, without dividing."""
     before = tf.math.cumprod(x, axis=-1, exclusive=True)
@@ -107,3 +173,68 @@ def full_batch(x: Any, core: int, shape: Any) -> Any:
     if core:
         shape = tf.concat([shape, tf.shape(x)[x.shape.rank - core :]], 0)
     return tf.broadcast_to(x, shape)
+
+
+def solve_core(a: Any, b: Any, adjoint: bool) -> Any:
+    """x where a x = b, or transpose(a) x = b; batch axes broadcast, and one matrix is factored once for a whole batch."""
+    if a.shape.rank == 2 and b.shape.rank > 2:
+        batch = b.shape.rank - 2
+        moved = tf.transpose(b, [batch, *range(batch), batch + 1])
+        x = tf.linalg.solve(a, tf.reshape(moved, [tf.shape(b)[-2], -1]), adjoint=adjoint)
+        return tf.transpose(tf.reshape(x, tf.shape(moved)), [*range(1, batch + 1), 0, batch + 1])
+    if a.shape[:-2] != b.shape[:-2] or not a.shape.is_fully_defined():
+        shape = tf.broadcast_dynamic_shape(tf.shape(a)[:-2], tf.shape(b)[:-2])
+        a = tf.broadcast_to(a, tf.concat([shape, tf.shape(a)[-2:]], 0))
+        b = tf.broadcast_to(b, tf.concat([shape, tf.shape(b)[-2:]], 0))
+    return tf.linalg.solve(a, b, adjoint=adjoint)
+
+
+def triangular_solve_core(a: Any, b: Any, lower: bool, adjoint: bool) -> Any:
+    """As `solve_core` for a triangular matrix, of which the other triangle is not looked at."""
+    if a.shape.rank == 2 and b.shape.rank > 2:
+        batch = b.shape.rank - 2
+        moved = tf.transpose(b, [batch, *range(batch), batch + 1])
+        flat = tf.reshape(moved, [tf.shape(b)[-2], -1])
+        x = tf.linalg.triangular_solve(a, flat, lower=lower, adjoint=adjoint)
+        return tf.transpose(tf.reshape(x, tf.shape(moved)), [*range(1, batch + 1), 0, batch + 1])
+    return tf.linalg.triangular_solve(a, b, lower=lower, adjoint=adjoint)
+
+
+def cholesky_core(a: Any) -> Any:
+    """The lower Cholesky factor of the symmetric part; NaN where that is not positive definite."""
+    factor = tf.linalg.cholesky(0.5 * (a + tf.linalg.matrix_transpose(a)))
+    return tf.linalg.band_part(factor, -1, 0)  # where there is none, TensorFlow leaves the upper triangle unset
+
+
+def logabsdet_core(a: Any) -> Any:
+    """The logarithm of the size of the determinant."""
+    return tf.linalg.slogdet(a)[1]
+
+
+def logdet_core(a: Any) -> Any:
+    """The logarithm of the determinant; NaN where it is negative."""
+    sign, size = tf.linalg.slogdet(a)
+    return tf.where(sign < 0, tf.constant(float("nan"), size.dtype), size)
+
+
+def cofactor(a: Any) -> Any:
+    """The matrix of cofactors, also of a singular matrix: from its singular vectors and values."""
+    s, u, v = tf.linalg.svd(a)
+    sign = tf.sign(tf.linalg.det(u) * tf.linalg.det(v))[..., tf.newaxis]
+    before = tf.math.cumprod(s, axis=-1, exclusive=True)
+    after = tf.math.cumprod(s, axis=-1, exclusive=True, reverse=True)
+    return tf.matmul(u * (sign * before * after)[..., tf.newaxis, :], v, transpose_b=True)
+
+
+def cofactor_slope(a: Any, t: Any) -> Any:
+    """The derivative of the matrix of cofactors of `a` along `t`."""
+    s, u, v = tf.linalg.svd(a)
+    sign = tf.sign(tf.linalg.det(u) * tf.linalg.det(v))[..., tf.newaxis, tf.newaxis]
+    one = tf.eye(tf.shape(s)[-1], dtype=tf.bool)
+    gone = one[:, tf.newaxis, :] | one[tf.newaxis, :, :]
+    rest = tf.reduce_prod(tf.where(gone, tf.ones([], s.dtype), s[..., tf.newaxis, tf.newaxis, :]), -1)
+    rest = tf.where(one, tf.zeros([], s.dtype), rest)  # products of all singular values but two
+    m = tf.matmul(tf.matmul(u, t, transpose_a=True), v)
+    diagonal = tf.linalg.diag(tf.linalg.matvec(rest, tf.linalg.diag_part(m)))
+    middle = diagonal - rest * tf.linalg.matrix_transpose(m)
+    return sign * tf.matmul(tf.matmul(u, middle), v, transpose_b=True)

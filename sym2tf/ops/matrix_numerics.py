@@ -1,0 +1,323 @@
+"""What the rows of linear algebra compute with: NumPy and SciPy on batches of floats, mpmath on object arrays.
+
+Both take matrices on the last two axes behind any batch axes. Where a result does not exist (the inverse of a singular
+matrix, say) it is NaN for that matrix alone, so that one of a batch does not spoil the others. Decompositions are made
+unique by a convention of signs, so that all backends agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from sym2tf.lazy import lazy
+
+scipy_linalg = lazy("scipy.linalg")  # a fifth of a second, and only the reference backend needs it
+
+Array = np.ndarray[Any, Any]
+Numeric = Callable[..., Any]
+
+DECISIVE = 0.5  # the first component at least this large, relative to the largest, gives a singular vector its sign
+
+
+def reference(floats: Numeric, precise: Numeric, *, results: int = 2) -> Numeric:
+    """The reference implementation of a row.
+
+    Args:
+        floats: on arrays of floats of any batch shape; a `LinAlgError` sends it to one matrix after the other.
+        precise: on one `mpmath.matrix` for each operand; returns an `mpmath.matrix`, a list or a number.
+        results: core rank of the result.
+    """
+
+    def compute(*arrays: Any, **attributes: Any) -> Any:
+        if any(np.asarray(a).dtype == object for a in arrays):
+            return _each(partial(_on_mpmath, partial(precise, **attributes), results), arrays)
+        widened = [a.astype(np.float32) if a.dtype == np.float16 else a for a in map(np.asarray, arrays)]
+        try:
+            return floats(*widened, **attributes)
+        except np.linalg.LinAlgError:
+            return _each(partial(_surviving, partial(floats, **attributes)), widened)
+
+    return compute
+
+
+def _each(function: Numeric, arrays: Sequence[Array]) -> Array:
+    """`function` on one matrix of each operand after the other; batch axes broadcast."""
+    batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays))
+    flat = [np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, *a.shape[-2:]) for a in arrays]
+    results = [function(*matrices) for matrices in zip(*flat, strict=True)]
+    if not results:  # an empty batch: the shape of the result is that for any matrices
+        return np.empty((*batch, *np.shape(function(*(np.ones(a.shape[-2:]) for a in arrays)))), arrays[0].dtype)
+    stacked: Array = np.stack(results)
+    return stacked.reshape((*batch, *stacked.shape[1:]))
+
+
+def _surviving(floats: Numeric, *matrices: Array) -> Array:
+    try:
+        return np.asarray(floats(*matrices))
+    except np.linalg.LinAlgError:
+        generic = [np.eye(*m.shape, dtype=m.dtype) for m in matrices]
+        return np.full_like(floats(*generic), np.nan)
+
+
+def _on_mpmath(precise: Numeric, rank: int, *matrices: Array) -> Array:
+    """`precise` on mpmath matrices; NaN where it fails, as it does for a singular matrix."""
+    try:
+        finite = all(mpmath.isfinite(x) for m in matrices for x in m.flat)
+        value = precise(*map(to_mpmath, matrices)) if finite else None
+    except (ZeroDivisionError, ValueError, mpmath.NoConvergence):
+        value = None
+    if value is None:
+        generic = precise(*(mpmath.eye(max(m.shape))[: m.shape[0], : m.shape[1]] for m in matrices))
+        return np.full_like(_objects(generic, rank), mpmath.nan)
+    return _objects(value, rank)
+
+
+def to_mpmath(a: Array) -> Any:
+    """An object array as an `mpmath.matrix`."""
+    rows, columns = a.shape
+    made = mpmath.matrix(rows, columns)
+    for i in range(rows):
+        for j in range(columns):
+            made[i, j] = a[i, j]
+    return made
+
+
+def _objects(value: Any, rank: int) -> Array:
+    if rank == 0:
+        result = np.empty((), object)
+        result[()] = value
+        return result
+    if rank == 1:
+        return np.array([*value, None], object)[:-1]
+    result = np.empty((value.rows, value.cols), object)
+    for i in range(value.rows):
+        for j in range(value.cols):
+            result[i, j] = value[i, j]
+    return result
+
+
+# Systems of equations and determinants
+
+
+def _np_solve(a: Array, b: Array, *, adjoint: bool) -> Any:
+    return np.linalg.solve(np.swapaxes(a, -1, -2) if adjoint else a, b)
+
+
+def _mp_solve(a: Any, b: Any, *, adjoint: bool = False) -> Any:
+    return mpmath.inverse(a.T if adjoint else a) * b
+
+
+def _np_triangular(l: Array, b: Array, *, lower: bool, adjoint: bool) -> Any:
+    kept = np.tril(l) if lower else np.triu(l)
+    return _each(lambda m, c: scipy_linalg.solve_triangular(m, c, lower=lower, trans=int(adjoint)), [kept, b])
+
+
+def _mp_triangular(l: Any, b: Any, *, lower: bool = True, adjoint: bool = False) -> Any:
+    kept = _mp_band(l, lambda i, j: j <= i if lower else j >= i)
+    return _mp_solve(kept, b, adjoint=adjoint)
+
+
+def _mp_band(a: Any, keep: Callable[[int, int], bool]) -> Any:
+    return _mp_matrix(a.rows, a.cols, lambda i, j: a[i, j] if keep(i, j) else mpmath.mpf(0))
+
+
+def _mp_matrix(rows: int, columns: int, element: Callable[[int, int], Any]) -> Any:
+    made = mpmath.matrix(rows, columns)
+    for i in range(rows):
+        for j in range(columns):
+            made[i, j] = element(i, j)
+    return made
+
+
+def _np_logdet(a: Array) -> Any:
+    sign, size = np.linalg.slogdet(a)
+    return np.where(sign < 0, np.asarray(np.nan, size.dtype), size)
+
+
+def _mp_log(x: Any) -> Any:
+    return mpmath.nan if x < 0 else mpmath.log(x) if x else -mpmath.inf
+
+
+def _np_cholesky(a: Array) -> Any:
+    return np.linalg.cholesky((a + np.swapaxes(a, -1, -2)) / 2)
+
+
+def _np_cofactor(a: Array) -> Any:
+    u, s, vh = np.linalg.svd(a)
+    sign = np.sign(np.linalg.det(u) * np.linalg.det(vh))
+    return (u * (sign[..., None] * _others(s))[..., None, :]) @ vh
+
+
+def _np_cofactor_slope(a: Array, t: Array) -> Any:
+    u, s, vh = np.linalg.svd(a)
+    sign = np.sign(np.linalg.det(u) * np.linalg.det(vh))[..., None, None]
+    rest = _others_of_two(s)
+    m = np.swapaxes(u, -1, -2) @ t @ np.swapaxes(vh, -1, -2)
+    diagonal = np.einsum("...ij,...jj->...i", rest, m)
+    return sign * (u @ (diagonal[..., None] * np.eye(s.shape[-1], dtype=s.dtype) - rest * np.swapaxes(m, -1, -2)) @ vh)
+
+
+def _others(s: Array) -> Array:
+    """The product of all elements of the last axis but one."""
+    n = s.shape[-1]
+    kept = np.where(np.eye(n, dtype=bool), np.asarray(1, s.dtype), s[..., None, :])
+    return np.asarray(np.prod(kept, -1))
+
+
+def _others_of_two(s: Array) -> Array:
+    """(i, j): the product of all elements of the last axis but i and j; 0 where i is j."""
+    n = s.shape[-1]
+    eye = np.eye(n, dtype=bool)
+    gone = eye[:, None, :] | eye[None, :, :]
+    return np.where(eye, np.asarray(0, s.dtype), np.prod(np.where(gone, 1, s[..., None, None, :]), -1)).astype(s.dtype)
+
+
+def _mp_minor(a: Any, rows: Sequence[int], columns: Sequence[int]) -> Any:
+    """The determinant of what is left without some rows and columns."""
+    kept = [i for i in range(a.rows) if i not in rows]
+    left = [j for j in range(a.cols) if j not in columns]
+    if not kept:
+        return mpmath.mpf(1)
+    return mpmath.det(_mp_matrix(len(kept), len(left), lambda i, j: a[kept[i], left[j]]))
+
+
+def _mp_cofactor(a: Any) -> Any:
+    return _mp_matrix(a.rows, a.cols, lambda i, j: (-1) ** (i + j) * _mp_minor(a, [i], [j]))
+
+
+def _mp_cofactor_slope(a: Any, t: Any) -> Any:
+    """The derivative of each minor along `t`, by minors of the minors."""
+
+    def element(i: int, j: int) -> Any:
+        total = mpmath.mpf(0)
+        for k in range(a.rows):
+            for l in range(a.cols):
+                if k != i and l != j:
+                    parity = i + j + k + l + (k > i) + (l > j)
+                    total += (-1) ** parity * t[k, l] * _mp_minor(a, [i, k], [j, l])
+        return total
+
+    return _mp_matrix(a.rows, a.cols, element)
+
+
+def _mp_symmetric(a: Any) -> Any:
+    return (a + a.T) / 2
+
+
+inverse = reference(np.linalg.inv, mpmath.inverse)
+solve = reference(_np_solve, _mp_solve)
+triangular_solve = reference(_np_triangular, _mp_triangular)
+det = reference(np.linalg.det, mpmath.det, results=0)
+logabsdet = reference(lambda a: np.linalg.slogdet(a)[1], lambda a: _mp_log(abs(mpmath.det(a))), results=0)
+logdet = reference(_np_logdet, lambda a: _mp_log(mpmath.det(a)), results=0)
+cholesky = reference(_np_cholesky, lambda a: mpmath.cholesky(_mp_symmetric(a)))
+cofactor = reference(_np_cofactor, _mp_cofactor)
+cofactor_slope = reference(_np_cofactor_slope, _mp_cofactor_slope)
+
+# Decompositions
+
+
+def signs(vectors: Array) -> Array:
+    """+1 or -1 for each column: the sign of its first component that is not small."""
+    size = np.abs(vectors)
+    first = np.argmax(size >= DECISIVE * size.max(-2, keepdims=True), -2)[..., None, :]
+    chosen = np.take_along_axis(vectors, first, -2)
+    return np.where(chosen < 0, -1, 1).astype(vectors.dtype)
+
+
+def _mp_signs(vectors: Any) -> list[int]:
+    found = []
+    for j in range(vectors.cols):
+        column = [vectors[i, j] for i in range(vectors.rows)]
+        largest = max(map(abs, column))
+        found.append(-1 if next(x for x in column if abs(x) >= DECISIVE * largest) < 0 else 1)
+    return found
+
+
+def _mp_scaled(vectors: Any, factors: Sequence[Any]) -> Any:
+    return _mp_matrix(vectors.rows, vectors.cols, lambda i, j: vectors[i, j] * factors[j])
+
+
+def _np_eigh(a: Array) -> Any:
+    values, vectors = np.linalg.eigh((a + np.swapaxes(a, -1, -2)) / 2)
+    return values, vectors * signs(vectors)
+
+
+def _mp_eigh_vectors(a: Any) -> Any:
+    vectors = mpmath.eigsy(_mp_symmetric(a))[1]
+    return _mp_scaled(vectors, _mp_signs(vectors))
+
+
+def _np_svd(a: Array) -> tuple[Any, Any, Any]:
+    u, s, vh = np.linalg.svd(a, full_matrices=False)
+    sign = signs(u)
+    return u * sign, s, np.swapaxes(vh, -1, -2) * sign
+
+
+def _mp_svd(a: Any) -> tuple[Any, Any, Any]:
+    u, s, v = mpmath.svd_r(a)
+    sign = _mp_signs(u)
+    return _mp_scaled(u, sign), s, _mp_scaled(v.T, sign)
+
+
+def _np_qr(a: Array) -> tuple[Any, Any]:
+    q, r = np.linalg.qr(a)
+    sign = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(a.dtype)
+    return q * sign[..., None, :], r * sign[..., :, None]
+
+
+def _mp_qr(a: Any) -> tuple[Any, Any]:
+    q, r = mpmath.qr(a, mode="skinny")
+    sign = [-1 if r[j, j] < 0 else 1 for j in range(r.cols)]
+    return _mp_scaled(q, sign), _mp_scaled(r.T, sign).T
+
+
+eigh_values = reference(
+    lambda a: np.linalg.eigvalsh((a + np.swapaxes(a, -1, -2)) / 2),
+    lambda a: sorted(mpmath.eigsy(_mp_symmetric(a), eigvals_only=True)), results=1,
+)
+eigh_vectors = reference(lambda a: _np_eigh(a)[1], _mp_eigh_vectors)
+svd_values = reference(lambda a: np.linalg.svd(a, compute_uv=False), lambda a: list(_mp_svd(a)[1]), results=1)
+svd_left = reference(lambda a: _np_svd(a)[0], lambda a: _mp_svd(a)[0])
+svd_right = reference(lambda a: _np_svd(a)[2], lambda a: _mp_svd(a)[2])
+qr_q = reference(lambda a: _np_qr(a)[0], lambda a: _mp_qr(a)[0])
+qr_r = reference(lambda a: _np_qr(a)[1], lambda a: _mp_qr(a)[1])
+
+# Functions of a matrix
+
+
+def _real_or_nan(value: Any) -> Any:
+    """The principal value where it is real; the imaginary part of a logarithm that is not has norm pi at least."""
+    if not np.iscomplexobj(value):
+        return value
+    scale = max(1.0, float(np.linalg.norm(value.real)))
+    return value.real if np.linalg.norm(value.imag) < 1e-6 * scale else np.full_like(value.real, np.nan)
+
+
+def _one_by_one(function: Callable[[], Numeric]) -> Numeric:
+    return lambda a: _each(lambda m: _real_or_nan(function()(m)) if np.isfinite(m).all() else m * np.nan, [a])
+
+
+def _mp_real(value: Any) -> Any:
+    tiny = mpmath.ldexp(1, -mpmath.mp.prec // 2) * max(1, mpmath.mnorm(value, "f"))
+    if any(abs(mpmath.im(value[i, j])) > tiny for i in range(value.rows) for j in range(value.cols)):
+        return value * mpmath.nan
+    return value.apply(mpmath.re)
+
+
+def _mp_sqrtm(a: Any) -> Any:
+    # its tests of convergence are absolute, so the norm is brought near 1, by an even power of 2
+    size = mpmath.mnorm(a, "f")
+    half = math.floor(mpmath.log(size, 4)) if size else 0
+    return _mp_real(mpmath.sqrtm(a * mpmath.ldexp(1, -2 * half), _may_rotate=2)) * mpmath.ldexp(1, half)
+
+
+expm = reference(lambda a: scipy_linalg.expm(a), lambda a: mpmath.expm(a, method="taylor"))
+logm = reference(_one_by_one(lambda: scipy_linalg.logm), lambda a: _mp_real(mpmath.logm(a)))
+sqrtm = reference(_one_by_one(lambda: scipy_linalg.sqrtm), _mp_sqrtm)
