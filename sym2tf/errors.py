@@ -28,6 +28,10 @@ class SizeError(ShapeError):
     """Lengths of data that contradict each other or the sizes in an expression."""
 
 
+class SubscriptError(Sym2TFError, IndexError):
+    """Data that are used as subscripts and point outside of the axis."""
+
+
 class ArgumentError(Sym2TFError, TypeError, ValueError):
     """A call or a declaration with arguments that are missing, unknown or of the wrong kind."""
 

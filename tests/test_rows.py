@@ -27,6 +27,7 @@ from sym2tf.ops.values import Value, apply, constant
 tf = lazy("tensorflow")
 
 LOGICAL = {"and", "or", "xor", "not"}
+INTEGERS = {"gather", "scatter_add", "one_hot", "floor_divide"}  # rows whose last operand is one
 ELEMENTWISE = [op for op in OPS.values() if op.elementwise and op.arity != 0 and op.name != "cast"]
 COMPARISONS = {"less", "less_equal", "equal", "not_equal"}
 REAL_VALUED = [op for op in ELEMENTWISE if op.name not in LOGICAL | COMPARISONS]
@@ -97,6 +98,8 @@ def kinds_of(op: Op) -> list[Kind]:
     count = op.arity or 3
     if op.name in LOGICAL or op.name == "reduce_any":
         return [Kind.BOOLEAN] * count
+    if op.name in INTEGERS:
+        return [*(Kind.REAL,) * (count - 1), Kind.INTEGER]
     return [Kind.BOOLEAN, Kind.REAL, Kind.REAL] if op.name == "select" else [Kind.REAL] * count
 
 
@@ -137,6 +140,8 @@ def draw(case: Case, graph: Graph, batch: tuple[int, ...], dtype: str, seed: int
         shape = (*batch, *type_.shape)
         if type_.kind is Kind.BOOLEAN:
             points[name] = rng.random(shape) < 0.5
+        elif type_.kind is Kind.INTEGER:
+            points[name] = rng.integers(*samples[int(name[1:]) % len(samples)], shape)
         else:
             low, high = samples[int(name[1:]) % len(samples)]
             points[name] = rng.uniform(low, high, shape).astype(numpy_dtype(Kind.REAL, dtype))
@@ -259,6 +264,20 @@ STRUCTURAL = [
     Case(OPS["einsum"], ((2, 3), (3, 4)), {"inputs": ("ij", "jk"), "output": "ik"}),
     Case(OPS["einsum"], ((3,), (3,), (3,)), {"inputs": ("i", "i", "i"), "output": ""}),
     Case(OPS["einsum"], ((2, 3), ()), {"inputs": ("ij", ""), "output": "ji"}),
+    Case(OPS["gather"], ((4,), (3,)), {"axis": -1, "core": 1, "rank": 1}),
+    Case(OPS["gather"], ((2, 5, 3), (2, 3)), {"axis": -2, "core": 3, "rank": 2}),
+    Case(OPS["gather"], ((2, 4), ()), {"axis": -1, "core": 2, "rank": 0}),
+    Case(OPS["scatter_add"], ((6,), (6,)), {"axis": -1, "core": 1, "rank": 1, "size": 4}),
+    Case(OPS["scatter_add"], ((2, 3, 5, 4), (3, 5)), {"axis": -2, "core": 4, "rank": 2, "size": 5}),
+    Case(OPS["scatter_add"], ((2,), ()), {"axis": -2, "core": 1, "rank": 0, "size": 4}),
+    Case(OPS["one_hot"], ((5,),), {"size": 4}),
+    Case(OPS["floor_divide"], ((5,),), {"by": 3}),
+    Case(OPS["cumsum"], ((4, 2),), {"axis": -2, "reverse": False, "exclusive": False}),
+    Case(OPS["cumsum"], ((2, 4),), {"axis": -1, "reverse": True, "exclusive": True}),
+    Case(OPS["stride"], ((7, 2),), {"axis": -2, "start": 1, "size": 3, "step": 2}),
+    Case(OPS["stride"], ((6,),), {"axis": -1, "start": 5, "size": 3, "step": -2}),
+    Case(OPS["dilate"], ((3, 2),), {"axis": -2, "start": 1, "size": 7, "step": 2}),
+    Case(OPS["dilate"], ((3,),), {"axis": -1, "start": 5, "size": 6, "step": -2}),
 ]
 BROADCAST = [
     Case(op, shapes)
@@ -308,7 +327,7 @@ def test_rows_agree_on_every_core_and_batch_shape(case: Case, dtype: str) -> Non
 DIFFERENTIABLE = [
     case
     for case in [*(scalar_case(op) for op in REAL_VALUED), *STRUCTURAL, *BROADCAST]
-    if case.op.name not in ("reduce_any", "cast")
+    if case.op.name not in ("reduce_any", "cast", "one_hot", "floor_divide")
 ]
 STEP = mpmath.mpf(10) ** -15
 

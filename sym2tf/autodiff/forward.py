@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sym2tf.autodiff.partials import Partial, accumulate, any_element, guarded, mask, scalar_guard
+from sym2tf.autodiff.partials import (
+    Partial,
+    accumulate,
+    any_element,
+    as_weight,
+    from_weight,
+    guarded,
+    mask,
+    scalar_guard,
+)
 from sym2tf.autodiff.reverse import depends_on, needed_by
 from sym2tf.errors import DifferentiationError
 from sym2tf.ir.graph import Builder
 from sym2tf.ir.types import Kind
 from sym2tf.ops.contraction import reduce_any
+from sym2tf.ops.gathering import cumsum
 from sym2tf.ops.indexing import sum_
 from sym2tf.ops.values import Value, with_rank, with_shape
 
@@ -124,6 +134,8 @@ def _moved(guard: Value | None, y: Value) -> Value | None:
     moved: Value
     if op is sum_ or (not op.linear and "axes" in attributes):
         moved = reduce_any(guard, axes=attributes["axes"])
+    elif op is cumsum:
+        moved = from_weight(op(as_weight(guard, y.shape), **attributes))
     elif op.linear:
         moved = op(guard, **attributes)
     else:
