@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sym2tf.ir.op import Op
 from sym2tf.ops import (
-    arithmetic, assembly, contraction, elementary, gathering, indexing, leaves, linalg, logic, piecewise_linear,
-    special,
+    arithmetic, assembly, contraction, decompositions, elementary, gathering, indexing, leaves, linalg, logic,
+    piecewise_linear, special,
 )
 
 FAMILIES: dict[str, tuple[Op, ...]] = {
@@ -20,6 +20,7 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
     "gathering": gathering.ROWS,
     "contraction": contraction.ROWS,
     "linalg": linalg.ROWS,
+    "decompositions": decompositions.ROWS,
 }
 OPS: dict[str, Op] = {op.name: op for rows in FAMILIES.values() for op in rows}
 BY_SYMPY: dict[object, Op] = {op.sympy: op for op in OPS.values() if op.sympy is not None}

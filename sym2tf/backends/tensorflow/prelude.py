@@ -238,3 +238,78 @@ def cofactor_slope(a: Any, t: Any) -> Any:
     diagonal = tf.linalg.diag(tf.linalg.matvec(rest, tf.linalg.diag_part(m)))
     middle = diagonal - rest * tf.linalg.matrix_transpose(m)
     return sign * tf.matmul(tf.matmul(u, middle), v, transpose_b=True)
+
+
+def eigh_values_core(a: Any) -> Any:
+    """The eigenvalues of the symmetric part, ascending; NaN for a matrix that is not finite."""
+    a = 0.5 * (a + tf.linalg.matrix_transpose(a))
+    finite = tf.reduce_all(tf.math.is_finite(a), [-2, -1], keepdims=True)
+    values, _ = tf.linalg.eigh(tf.where(finite, a, tf.zeros([], a.dtype)))
+    return tf.where(finite[..., 0], values, tf.constant(float("nan"), a.dtype))
+
+
+def eigh_vectors_core(a: Any) -> Any:
+    """Eigenvectors of the symmetric part as columns; the first component that is not small is positive."""
+    a = 0.5 * (a + tf.linalg.matrix_transpose(a))
+    finite = tf.reduce_all(tf.math.is_finite(a), [-2, -1], keepdims=True)
+    _, vectors = tf.linalg.eigh(tf.where(finite, a, tf.zeros([], a.dtype)))
+    size = tf.abs(vectors)
+    large = tf.cast(size >= 0.5 * tf.reduce_max(size, -2, keepdims=True), a.dtype)
+    first = tf.where(tf.cumsum(large, -2, exclusive=True) > 0, tf.zeros([], a.dtype), large)
+    sign = tf.sign(tf.reduce_sum(vectors * first, -2, keepdims=True))
+    return tf.where(finite, vectors * sign, tf.constant(float("nan"), a.dtype))
+
+
+def svd_values_core(a: Any) -> Any:
+    """The singular values, descending."""
+    return tf.linalg.svd(a)[0]
+
+
+def svd_left_core(a: Any) -> Any:
+    """Left singular vectors as columns; the first component that is not small is positive."""
+    _, u, _ = tf.linalg.svd(a)
+    size = tf.abs(u)
+    large = tf.cast(size >= 0.5 * tf.reduce_max(size, -2, keepdims=True), a.dtype)
+    first = tf.where(tf.cumsum(large, -2, exclusive=True) > 0, tf.zeros([], a.dtype), large)
+    return u * tf.sign(tf.reduce_sum(u * first, -2, keepdims=True))
+
+
+def svd_right_core(a: Any) -> Any:
+    """Right singular vectors as columns, with the signs that belong to those of `svd_left_core`."""
+    _, u, v = tf.linalg.svd(a)
+    size = tf.abs(u)
+    large = tf.cast(size >= 0.5 * tf.reduce_max(size, -2, keepdims=True), a.dtype)
+    first = tf.where(tf.cumsum(large, -2, exclusive=True) > 0, tf.zeros([], a.dtype), large)
+    return v * tf.sign(tf.reduce_sum(u * first, -2, keepdims=True))
+
+
+def qr_q_core(a: Any) -> Any:
+    """The factor Q of a = Q R, where the diagonal of R is positive."""
+    q, r = tf.linalg.qr(a)
+    diagonal = tf.linalg.diag_part(r)
+    return q * tf.where(diagonal < 0, -tf.ones_like(diagonal), tf.ones_like(diagonal))[..., tf.newaxis, :]
+
+
+def qr_r_core(a: Any) -> Any:
+    """The factor R of a = Q R, with a positive diagonal."""
+    _, r = tf.linalg.qr(a)
+    diagonal = tf.linalg.diag_part(r)
+    return r * tf.where(diagonal < 0, -tf.ones_like(diagonal), tf.ones_like(diagonal))[..., tf.newaxis]
+
+
+def expm_core(a: Any) -> Any:
+    """The exponential of a matrix."""
+    return tf.linalg.expm(a)
+
+
+def logm_core(a: Any) -> Any:
+    """The principal logarithm of a matrix; NaN where it is not real."""
+    answer = tf.linalg.logm(tf.cast(a, tf.complex64 if a.dtype == tf.float32 else tf.complex128))
+    # where an eigenvalue lies on the negative axis the imaginary part is pi times a projection, whose norm is 1 at least
+    real = tf.norm(tf.math.imag(answer), axis=[-2, -1], keepdims=True) < 1.0
+    return tf.where(real, tf.math.real(answer), tf.constant(float("nan"), a.dtype))
+
+
+def sqrtm_core(a: Any) -> Any:
+    """The principal square root of a matrix; NaN where it is not real."""
+    return tf.linalg.sqrtm(a)
