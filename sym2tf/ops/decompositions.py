@@ -20,11 +20,11 @@ from sym2tf.ir.types import Kind, TensorType
 from sym2tf.ops import matrix_numerics as numerics
 from sym2tf.ops.assembly import concat
 from sym2tf.ops.indexing import expand, slice_
+from sym2tf.ops.leaves import iota
 from sym2tf.ops.linalg import (
     DTYPES, by_columns, diagonal_part, everywhere, lower_part, matrix_shape, product, shape_text, square, swapped,
     symmetric_part, triangular_solve,
 )
-from sym2tf.ops.leaves import iota
 from sym2tf.ops.logic import equal, select
 from sym2tf.ops.values import constant, with_shape
 
@@ -189,7 +189,7 @@ def _from_both_triangles(m: Any) -> Any:
 
 
 def _over(b: Any, r: Any, *, adjoint: bool = False) -> Any:
-    """b r^-1, or b r^-T, for an upper triangular r."""
+    """The product b r^-1, or b r^-T, for an upper triangular r."""
     solved = by_columns(lambda m, c: triangular_solve(m, c, lower=False, adjoint=not adjoint), r, swapped(b))
     return swapped(solved)
 

@@ -332,8 +332,8 @@ def _half_diagonal(x: Any) -> Any:
     return lower_part(x) - diagonal_part(x) * Fraction(1, 2)
 
 
-def _lower_solve(l: Any, b: Any, *, adjoint: bool) -> Any:
-    return by_columns(lambda m, c: triangular_solve(m, c, lower=True, adjoint=adjoint), l, b)
+def _lower_solve(factor: Any, b: Any, *, adjoint: bool) -> Any:
+    return by_columns(lambda m, c: triangular_solve(m, c, lower=True, adjoint=adjoint), factor, b)
 
 
 def _cholesky_vjp(g: Any, y: Any, a: Any) -> tuple[Any]:

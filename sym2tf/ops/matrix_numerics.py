@@ -113,18 +113,14 @@ def _mp_solve(a: Any, b: Any, *, adjoint: bool = False) -> Any:
     return mpmath.inverse(a.T if adjoint else a) * b
 
 
-def _np_triangular(l: Array, b: Array, *, lower: bool, adjoint: bool) -> Any:
-    kept = np.tril(l) if lower else np.triu(l)
+def _np_triangular(a: Array, b: Array, *, lower: bool, adjoint: bool) -> Any:
+    kept = np.tril(a) if lower else np.triu(a)
     return _each(lambda m, c: scipy_linalg.solve_triangular(m, c, lower=lower, trans=int(adjoint)), [kept, b])
 
 
-def _mp_triangular(l: Any, b: Any, *, lower: bool = True, adjoint: bool = False) -> Any:
-    kept = _mp_band(l, lambda i, j: j <= i if lower else j >= i)
+def _mp_triangular(a: Any, b: Any, *, lower: bool = True, adjoint: bool = False) -> Any:
+    kept = _mp_matrix(a.rows, a.cols, lambda i, j: a[i, j] if (j <= i if lower else j >= i) else mpmath.mpf(0))
     return _mp_solve(kept, b, adjoint=adjoint)
-
-
-def _mp_band(a: Any, keep: Callable[[int, int], bool]) -> Any:
-    return _mp_matrix(a.rows, a.cols, lambda i, j: a[i, j] if keep(i, j) else mpmath.mpf(0))
 
 
 def _mp_matrix(rows: int, columns: int, element: Callable[[int, int], Any]) -> Any:
@@ -196,11 +192,11 @@ def _mp_cofactor_slope(a: Any, t: Any) -> Any:
 
     def element(i: int, j: int) -> Any:
         total = mpmath.mpf(0)
-        for k in range(a.rows):
-            for l in range(a.cols):
-                if k != i and l != j:
-                    parity = i + j + k + l + (k > i) + (l > j)
-                    total += (-1) ** parity * t[k, l] * _mp_minor(a, [i, k], [j, l])
+        for row in range(a.rows):
+            for column in range(a.cols):
+                if row != i and column != j:
+                    parity = i + j + row + column + (row > i) + (column > j)
+                    total += (-1) ** parity * t[row, column] * _mp_minor(a, [i, row], [j, column])
         return total
 
     return _mp_matrix(a.rows, a.cols, element)

@@ -176,7 +176,7 @@ def full_batch(x: Any, core: int, shape: Any) -> Any:
 
 
 def solve_core(a: Any, b: Any, adjoint: bool) -> Any:
-    """x where a x = b, or transpose(a) x = b; batch axes broadcast, and one matrix is factored once for a whole batch."""
+    """The x with a x = b, or transpose(a) x = b; batch axes broadcast, and one matrix is factored once for a batch."""
     if a.shape.rank == 2 and b.shape.rank > 2:
         batch = b.shape.rank - 2
         moved = tf.transpose(b, [batch, *range(batch), batch + 1])
@@ -305,7 +305,7 @@ def expm_core(a: Any) -> Any:
 def logm_core(a: Any) -> Any:
     """The principal logarithm of a matrix; NaN where it is not real."""
     answer = tf.linalg.logm(tf.cast(a, tf.complex64 if a.dtype == tf.float32 else tf.complex128))
-    # where an eigenvalue lies on the negative axis the imaginary part is pi times a projection, whose norm is 1 at least
+    # an eigenvalue on the negative axis gives the imaginary part a norm of pi at least
     real = tf.norm(tf.math.imag(answer), axis=[-2, -1], keepdims=True) < 1.0
     return tf.where(real, tf.math.real(answer), tf.constant(float("nan"), a.dtype))
 
