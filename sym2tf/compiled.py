@@ -75,7 +75,7 @@ def compile(
         listed = ", ".join(str(a) for a in (args, *more))
         raise ArgumentError(f"give the arguments as one list, args=[{listed}]; the options that follow go by name")
     graph = lower(expr, args=args, indices=indices)
-    return CompiledFunction(graph, dtype=_dtype_name(dtype), jit=jit, level=level, name=name, expr=expr)
+    return CompiledFunction(graph, dtype=dtype, jit=jit, level=level, name=name, expr=expr)
 
 
 class _OfInstances:
@@ -107,7 +107,7 @@ class CompiledFunction:
         self,
         graph: Graph,
         *,
-        dtype: str = "float64",
+        dtype: Any = "float64",
         jit: bool = False,
         level: Level = "stable",
         name: str = "f",
@@ -115,7 +115,7 @@ class CompiledFunction:
         title: str = "",
     ) -> None:
         self.lowered = graph
-        self.dtype, self.jit, self.level, self.name, self.expr = dtype, jit, level, name, expr
+        self.dtype, self.jit, self.level, self.name, self.expr = _dtype_name(dtype), jit, level, name, expr
         self.title = title or _title(expr)
         self._optimized = optimize(graph, level=level)
         if jit:
