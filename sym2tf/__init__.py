@@ -4,7 +4,7 @@ A SymPy expression is lowered to a graph, differentiated symbolically, optimised
 code, checked against automatic differentiation and high-precision arithmetic.
 """
 
-from sym2tf import nn
+from sym2tf import nn, optimizers
 from sym2tf.api import check, differentiate, generate, optimize, render, to_sympy
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
@@ -13,6 +13,7 @@ from sym2tf.fit.parameters import Parameter
 from sym2tf.fit.result import FitResult
 from sym2tf.frontend.lower import lower
 from sym2tf.parse import parse
+from sym2tf.training import Training, TrainingStep, train, training_step
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,8 @@ __all__ = [
     "FitResult",
     "Parameter",
     "Sym2TFError",
+    "Training",
+    "TrainingStep",
     "check",
     "compile",
     "differentiate",
@@ -29,9 +32,12 @@ __all__ = [
     "lower",
     "nn",
     "optimize",
+    "optimizers",
     "parse",
     "render",
     "to_sympy",
+    "train",
+    "training_step",
 ]
 
 

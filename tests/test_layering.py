@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sym2tf"
 # From the bottom up. Parts on one level know nothing of each other.
 LAYERS = (
     {"errors"},
-    {"lazy", "trees", "console", "collection", "nn"},
+    {"lazy", "trees", "console", "collection", "nn", "optimizers"},
     {"ir"},
     {"ops"},
     {"magnitude"},
@@ -26,7 +26,7 @@ LAYERS = (
     {"sampling", "check_report", "wrt"},
     {"check"},
     {"compiled"},
-    {"fit"},
+    {"fit", "training"},
     {"adapters", "parse", "datafile"},
     {"api"},
     {"__init__"},
