@@ -81,19 +81,31 @@ def hessian(graph: Graph, wrt: Wrt) -> Graph:
 
 
 @collection_paused()
-def jvp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
-    """Each output's derivative along tangents, which are new inputs after the old ones, one for each of `wrt`."""
+def jvp(graph: Graph, wrt: Wrt, *, values: bool = False, front: tuple[Size, ...] = ()) -> Graph:
+    """Each output's derivative along tangents, which are new inputs after the old ones, one for each of `wrt`.
+
+    Axes in `front` of the tangents stand in front of the answers too: that many directions at once.
+    """
     work = _Work(graph)
-    seeds = [work.new_input(f"{_input_name(graph, v)}_tangent", graph[v].type) for v in wrt]
+    seeds = [
+        work.new_input(f"{_input_name(graph, v)}_tangent", TensorType(Kind.REAL, (*front, *graph[v].type.shape)))
+        for v in wrt
+    ]
     answers = work.push_forward(list(work.targets.values()), wrt, seeds)
     return work.finish(dict(zip(work.targets, answers, strict=True)), values=values)
 
 
 @collection_paused()
-def vjp(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
-    """The cotangent of each of `wrt` from those of the outputs, which are new inputs after the old ones."""
+def vjp(graph: Graph, wrt: Wrt, *, values: bool = False, front: tuple[Size, ...] = ()) -> Graph:
+    """The cotangent of each of `wrt` from those of the outputs, which are new inputs after the old ones.
+
+    Axes in `front` of the cotangents stand in front of the answers too: that many sweeps at once.
+    """
     work = _Work(graph)
-    seeds = [work.new_input(f"{name}_cotangent", TensorType(Kind.REAL, t.shape)) for name, t in work.targets.items()]
+    seeds = [
+        work.new_input(f"{name}_cotangent", TensorType(Kind.REAL, (*front, *t.shape)))
+        for name, t in work.targets.items()
+    ]
     answers = work.pull_back(list(work.targets.values()), seeds, wrt)
     return work.finish({name_of("", k): a for k, a in enumerate(answers)}, values=values)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +46,8 @@ class Columns:
         return np.cumsum((0, *self.widths))
 
 
-class Incidence(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Incidence:
     """Rows as compressed sparse rows: row `k` holds `members[starts[k]:starts[k + 1]]`, in increasing order."""
 
     starts: Array

@@ -33,6 +33,7 @@ from sym2tf.ops.leaves import const, input_, size
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+Rule = Callable[[Sequence["Fact"], Mapping[str, Any], Shape], Incidence]
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _EVALUATED = 10_000_000  # elements of a value that is worth computing for its zeros
 _DTYPES = {Kind.BOOLEAN: bool, Kind.INTEGER: np.int64, Kind.REAL: np.float64, Kind.COMPLEX: np.complex128}
@@ -88,7 +89,8 @@ def dependencies(
             for u in set(operands):
                 if uses[u] == v and u not in outputs:
                     del facts[u]
-    return {name: facts[v].reads or nothing(elements_of(facts[v].shape), columns) for name, v in graph.outputs.items()}
+    found = {name: facts[v] for name, v in graph.outputs.items()}
+    return {k: nothing(elements_of(f.shape), columns) if f.reads is None else f.reads for k, f in found.items()}
 
 
 def _shape(node: Node, sizes: Mapping[str, int]) -> Shape:
@@ -106,7 +108,7 @@ def _fact(node: Node, shape: Shape, xs: list[Fact], sizes: Mapping[str, int], da
     if node.type.kind < Kind.REAL or op in STEPS:
         return Fact(op, shape)
     support = _support(op, xs, attributes, shape)
-    rule = READS.get(op, elementwise if op.elementwise else everything)
+    rule: Rule = READS.get(op, elementwise if op.elementwise else everything)
     reads = rule(xs, attributes, shape)
     if support is not None:
         reads = reads.take(np.where(support.ravel(), np.arange(len(reads)), -1))
@@ -238,7 +240,7 @@ def choice(xs: Sequence[Fact], attributes: Mapping[str, Any], shape: Shape) -> I
     return _union(parts)
 
 
-def movement(op: Op) -> Callable[..., Incidence]:
+def movement(op: Op) -> Rule:
     """Rows that only move elements: the row's own implementation moves the numbers of the elements."""
 
     def reads(xs: Sequence[Fact], attributes: Mapping[str, Any], shape: Shape) -> Incidence:
@@ -436,7 +438,7 @@ MOVEMENTS = (
     *(indexing.expand, indexing.squeeze, indexing.broadcast, indexing.slice_, indexing.pad, indexing.transpose),
     *(assembly.stack, assembly.concat, assembly.reshape, gathering.stride, gathering.dilate),
 )
-READS: dict[Op, Callable[..., Incidence]] = {
+READS: dict[Op, Rule] = {
     **{op: movement(op) for op in MOVEMENTS},
     **dict.fromkeys((indexing.sum_, contraction.logsumexp, contraction.prod), total),
     **dict.fromkeys((contraction.reduce_max, contraction.reduce_min), total),
