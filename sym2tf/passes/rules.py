@@ -16,8 +16,8 @@ from functools import reduce
 from typing import Any
 
 from sym2tf.ir.dims import Size
-from sym2tf.ops.arithmetic import add, cast, log, pow_
-from sym2tf.ops.contraction import logsumexp
+from sym2tf.ops.arithmetic import add, cast, log, mul, pow_
+from sym2tf.ops.contraction import logsumexp, softmax
 from sym2tf.ops.elementary import (
     asin,
     asinh,
@@ -43,8 +43,10 @@ from sym2tf.ops.piecewise_linear import abs_, ceiling, floor, max_, min_, sign
 from sym2tf.ops.special import erf, erfc
 from sym2tf.ops.values import Value, with_kind
 from sym2tf.passes.facts import (
+    POSITIVE,
     constant,
     integer,
+    known,
     negative,
     negative_number,
     nonnegative,
@@ -55,6 +57,7 @@ from sym2tf.passes.facts import (
     varying,
 )
 from sym2tf.passes.patterns import Rule, wild
+from sym2tf.passes.softmax import log_of_softmax, log_of_weighted_sum, normalised, sum_of_simplex, without_shift
 
 a, b, c, d, e = wild("a b c d e")
 p, q, r = wild("p q r")  # conditions
@@ -65,6 +68,7 @@ at_most_0 = wild("a", nonpositive)
 above_0 = wild("a", positive)
 below_0 = wild("a", negative)
 not_0 = wild("a", nonzero)
+weight = wild("a", lambda x: known(x, POSITIVE))  # a number or not
 axis, axes, inner, shape, start, length, before, after, kind = wild(
     "axis axes inner shape start length before after kind"
 )
@@ -96,6 +100,23 @@ def _linear(x: Value, factor: int) -> dict[tuple[int, ...], Fraction]:
             coefficient, unit = builder.coefficients[v] or (Fraction(1), (v,))
             found[unit] = found.get(unit, Fraction(0)) + factor * scale * coefficient
     return found
+
+
+def _prediction_minus_target(a: Value, b: Value, c: Value, d: Value) -> Value | None:
+    """b*sigmoid(a) + c*sigmoid(-a) with b - c a number k is k*sigmoid(a) + c, since sigmoid(-a) is 1 - sigmoid(a).
+
+    The derivative of the cross-entropy, with b = 1 - y and c = -y for the target y: sigmoid(a) - y.
+    """
+    if not _negatives(a, d):
+        return None
+    difference = _linear(b, 1)
+    for rest, coefficient in _linear(c, 1).items():
+        difference[rest] = difference.get(rest, Fraction(0)) - coefficient
+    slope = difference.pop((), Fraction(0))
+    if any(difference.values()) or not slope:
+        return None
+    answer: Value = slope * sigmoid(a) + c
+    return answer
 
 
 def _opposite(k: Value, m: Value) -> bool:
@@ -156,8 +177,47 @@ def _log_of_exponentials(a: Value, b: Value) -> Value | None:
     return reduce(logaddexp, exponents)
 
 
+def _log_of_multiple(a: Value, b: Value, axes: tuple[int, ...]) -> Value:
+    answer: Value = log(a) + logsumexp(b, axes=axes)
+    return answer
+
+
 def _broadcast_twice(a: Value, shape: tuple[Size, ...], inner: tuple[Size, ...]) -> Any:
     return broadcast(a, shape=(*inner[: max(len(inner) - len(shape), 0)], *shape))
+
+
+def _expand_of_broadcast(a: Value, shape: tuple[Size, ...], axis: int) -> Any:
+    """A new axis goes in before the others are stretched, so that who stretches them anyway finds it."""
+    at = len(shape) + axis + 1
+    return broadcast(expand(a, axis=axis), shape=shape if at < 0 else (*shape[:at], 1, *shape[at:]))
+
+
+def _squeeze_of_broadcast(a: Value, shape: tuple[Size, ...], axis: int) -> Any:
+    at = len(shape) + axis
+    if at >= 0 and a.shape[axis] != 1:
+        return None
+    return broadcast(squeeze(a, axis=axis), shape=shape if at < 0 else (*shape[:at], *shape[at + 1 :]))
+
+
+def _multiple_of_broadcast(k: Value, a: Value, shape: tuple[Size, ...]) -> Any:
+    return broadcast(_fraction(k) * a, shape=shape)
+
+
+def _number_outside(a: Value, b: Value, axis: int) -> Any:
+    """b*expand(k*a) with a number k and a single element a: k*b*expand(a), where terms with the factor a can meet."""
+    builder: Any = a.builder
+    v, axes = a.id, [axis]
+    while builder.nodes[v].op is expand:
+        axes.append(builder.nodes[v].attributes["axis"])
+        (v,) = builder.operands[v]
+    scale, rest = builder.coefficients[v] or (Fraction(1), ())
+    if scale == 1 or builder.constants[v] is not None or any(d != 1 for d in a.shape):
+        return None
+    bare = [Value(builder, u) for u in rest]
+    inner = bare[0] if len(bare) == 1 else mul(*bare)
+    for at in reversed(axes):
+        inner = expand(inner, axis=at)
+    return scale * b * inner
 
 
 def _squeeze_inwards(a: Value, inner: int, axis: int) -> Any:
@@ -293,6 +353,19 @@ _MOVEMENT = (
         broadcast(a, shape=shape),
         a,
         where=lambda a, shape: a.shape[a.type.rank - len(shape) :] == shape,
+    ),
+    Rule("expand of broadcast", expand(broadcast(a, shape=shape), axis=axis), _expand_of_broadcast),
+    Rule(
+        "squeeze of broadcast",
+        squeeze(broadcast(a, shape=shape), axis=axis),
+        _squeeze_of_broadcast,
+    ),
+    Rule("multiple of broadcast", k * broadcast(a, shape=shape), _multiple_of_broadcast),
+    Rule(
+        "new axis of a single element",  # one of the equal ways to write it
+        expand(a, axis=axis),
+        lambda a: expand(a, axis=-a.type.rank - 1),
+        where=lambda a, axis: axis != -a.type.rank - 1 and all(d == 1 for d in a.shape),
     ),
     Rule("broadcast twice", broadcast(broadcast(a, shape=inner), shape=shape), _broadcast_twice),
     Rule(
@@ -432,6 +505,10 @@ REAL = (
     Rule("tangent times cosine", tan(a) * cos(a), sin(a)),
     Rule("tanh times cosh", tanh(a) * cosh(a), sinh(a)),
     Rule("sigmoid", pow_(1 + exp(a), k), lambda a, k: sigmoid(-a) ** -_fraction(k), where=_negative_integer),
+    Rule("number out of a single element", b * expand(a, axis=axis), _number_outside),
+    Rule("prediction minus target", b * sigmoid(a) + c * sigmoid(d), _prediction_minus_target),
+    Rule("softmax of a shift", softmax(a, axes=axes), without_shift, where=lambda a: a.node.op is add),
+    Rule("sum of a simplex", sum_(a, axes=axes), sum_of_simplex),
     Rule("cosh", exp(a) + exp(b), 2 * cosh(a), where=_negatives),
     Rule("multiple of cosh", c * exp(a) + c * exp(b), 2 * c * cosh(a), where=lambda a, b: _negatives(a, b)),
     Rule("sum over no axes", sum_(a, axes=()), a),
@@ -463,6 +540,14 @@ STABLE = (
     Rule("log of exp", log(exp(a)), a),
     Rule("log of sigmoid", log(sigmoid(a)), -softplus(-a)),
     Rule("logsumexp", log(sum_(exp(a), axes=axes)), logsumexp(a, axes=axes)),
+    Rule("log of a multiple of a sum", log(weight * sum_(exp(b), axes=axes)), _log_of_multiple),
+    Rule(
+        "log of a weighted sum",
+        log(sum_(weight * exp(b), axes=axes)),
+        lambda a, b, axes: log_of_weighted_sum(a, b, axes),
+    ),
+    Rule("softmax", exp(a) * b, normalised),
+    Rule("log of softmax", log(softmax(a, axes=axes)), log_of_softmax),
     Rule("exp times sigmoid", exp(a) * sigmoid(b), sigmoid(a), where=_negatives),
     Rule(
         "exp times a power of sigmoid",
@@ -491,7 +576,8 @@ STABLE = (
     ),
     Rule("sinh over cosh", sinh(a) * cosh(a) ** -1, tanh(a)),
     # kept out, with the reason:
-    #   exp(a) / sum(exp(a)) -> exp(a - logsumexp(a))    a = 700.3: rounding the difference costs 2**8 units
+    #   exp(a) / sum(exp(a)) -> exp(a - logsumexp(a))    a = 700.3: rounding the difference costs 2**8 units even where
+    #                                                    a dominates; softmax only where it does not
     #   a**2 - b**2 -> (a - b)*(a + b)                   hides squares from the passes for sums of squares
     #   log(exp(a) + exp(b)) -> a + softplus(b - a)      a = -1e17, b = 1 gives 0
 )
