@@ -43,6 +43,7 @@ def compile(
     indices: Sequence[Any] = (),
     level: Level = "stable",
     name: str = "f",
+    assume: Any = (),
 ) -> CompiledFunction:
     """A fast function from a SymPy expression.
 
@@ -59,10 +60,13 @@ def compile(
         level: which rewrite rules may be used: `"exact"` (same bits), `"real"` (same in exact arithmetic), `"stable"`
             (those and the ones that keep more digits).
         name: of the generated function.
+        assume: what holds for inputs, which decides by which algorithm they are computed with: SymPy's
+            `Q.positive_definite(A)` and the like, joined by `&` or in a sequence, `sym2tf.Simplex(t, axis)`,
+            `sym2tf.OneHot(t, axis)`. Nothing checks the data for it, and derivatives are those without it.
 
     Raises:
         UnsupportedExpressionError: lists every sub-expression that cannot be lowered.
-        ArgumentError: `args` lacks an input, or something is no expression.
+        ArgumentError: `args` lacks an input, something is no expression, or `assume` is not about an input.
         DtypeError: an unknown dtype.
         JitError: XLA is not to be trusted with an operation.
 
@@ -74,7 +78,7 @@ def compile(
     if more:
         listed = ", ".join(str(a) for a in (args, *more))
         raise ArgumentError(f"give the arguments as one list, args=[{listed}]; the options that follow go by name")
-    graph = lower(expr, args=args, indices=indices)
+    graph = lower(expr, args=args, indices=indices, assume=assume)
     return CompiledFunction(graph, dtype=dtype, jit=jit, level=level, name=name, expr=expr)
 
 

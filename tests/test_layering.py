@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sym2tf"
 # From the bottom up. Parts on one level know nothing of each other.
 LAYERS = (
     {"errors"},
-    {"lazy", "trees", "console", "collection", "nn", "optimizers"},
+    {"lazy", "trees", "console", "collection", "notation", "nn", "optimizers"},
     {"ir"},
     {"ops"},
     {"magnitude"},

@@ -13,6 +13,7 @@ from sympy.matrices.expressions.matexpr import MatrixElement
 from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError, UnsupportedExpressionError
 from sym2tf.frontend import arrays, indexed, matrices, scalars
+from sym2tf.frontend.assumptions import known_facts
 from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler, lookup
@@ -35,7 +36,7 @@ _LATER = {
 
 
 @collection_paused()
-def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
+def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: Any = ()) -> Graph:
     """The graph of a SymPy expression or a nest of them.
 
     Args:
@@ -43,6 +44,8 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
         args: the inputs in their order: symbols, indexed bases, elements, applied functions, names of these, and nests
             of them all. By default the free inputs sorted by name (numbers in names count as numbers), sizes left out.
         indices: the order of free indices as output axes; by default they are sorted by name.
+        assume: what holds for inputs: `Q.positive_definite(A)` and the like, joined by `&` or in a sequence,
+            `Simplex(t)`, `OneHot(t)`.
 
     Returns:
         A graph with one output per leaf, named by its path (`"out"` for a single expression). `info` holds:
@@ -52,7 +55,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
 
     Raises:
         UnsupportedExpressionError: lists every sub-expression that cannot be lowered.
-        ArgumentError: something is no expression, or `args` lacks an input.
+        ArgumentError: something is no expression, `args` lacks an input, or `assume` is about something else.
     """
     nest = map_nest(_expression, expr)
     roots = list(leaves(nest))
@@ -63,6 +66,8 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = ()) -> Graph:
         _refuse_repeats(declared)
     found = scan(context, roots, declared, list(indices))
     order = _argument_order(context, found, declared)
+    types = {leaf: context.types[leaf] for leaf in order if leaf not in context.sizes}
+    context.known = known_facts(assume, types)
     lowered = [_lower_one(context, root) for root in roots]
     if context.problems:
         raise UnsupportedExpressionError(context.problems)

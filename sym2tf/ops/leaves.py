@@ -39,8 +39,9 @@ def kind_of(value: Exact) -> Kind:
 input_ = Op(
     name="input",
     arity=0,
-    infer=lambda *, name, symbol, type: type,
-    doc="An argument. `name` is unique in the graph, `symbol` the SymPy object it stands for.",
+    infer=lambda *, name, symbol, type, known=frozenset(): type,
+    doc="An argument. `name` is unique in the graph, `symbol` the SymPy object it stands for, `known` what the user "
+    "assumes of it (`frontend.assumptions` lists the words); absent where that is nothing.",
 )
 
 const = Op(
