@@ -18,7 +18,7 @@ from sym2tf.errors import DtypeError
 from sym2tf.frontend.describe import describe
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
-from sym2tf.ops.leaves import const, size
+from sym2tf.ops.leaves import Exact, const, size
 
 Number = bool | int | float
 
@@ -112,6 +112,16 @@ def constant_values(graph: Graph, dtype: str = "float64") -> dict[int, Number]:
     return {v: result[v] for v in needed}
 
 
+def rounded_numbers(values: Iterable[Exact], kind: Kind, dtype: str) -> list[Number]:
+    """Exact numbers as numbers of the dtype of `kind` in a program whose reals are `dtype`.
+
+    Raises:
+        DtypeError: a number that the dtype cannot hold.
+    """
+    due = dtype_of(kind, dtype)
+    return [_held(value, rounded(value, due), None, dtype) for value in values]
+
+
 def dtype_of(kind: Kind, dtype: str) -> str:
     """The dtype of values of `kind` in a program whose reals are `dtype`."""
     return {Kind.BOOLEAN: "bool", Kind.INTEGER: "int64"}.get(kind, dtype)
@@ -134,12 +144,13 @@ def _decided(graph: Graph, nodes: Iterable[int], dtype: str) -> dict[int, Number
     return result
 
 
-def _held(exact: Any, number: Number, node: Node, dtype: str) -> Number:
+def _held(exact: Any, number: Number, node: Node | None, dtype: str) -> Number:
     """`number`, unless it is infinite and the exact value is not."""
     if math.isinf(number) and (isinstance(exact, Fraction | int) or mpmath.isfinite(exact)):
         value = mpmath.mpf(exact.numerator) / exact.denominator if isinstance(exact, Fraction | int) else exact
         text = mpmath.nstr(value, 6)
-        origin = node.origin if isinstance(node.origin, str | None) else describe(node.origin)
+        origin = None if node is None else node.origin
+        origin = origin if isinstance(origin, str | None) else describe(origin)
         raise DtypeError(f"{dtype} cannot hold the constant {text}" + (f", in {origin}" if origin else ""))
     return number
 

@@ -26,6 +26,7 @@ from sym2tf.ir.dims import evaluate_size, resolved
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import Kind
+from sym2tf.ops.assembly import table
 from sym2tf.ops.leaves import const, input_, size
 
 GUARD_DIGITS = 10
@@ -190,6 +191,8 @@ def _node(node: Node, operands: list[Any], arrays: Mapping[str, Any], sizes: Map
         return _scalar(number(node.attributes["value"], kind))
     if op is size:
         return _scalar(evaluate_size(node.attributes["size"], sizes))
+    if op is table:
+        return to_objects(np.array(node.attributes["values"], object).reshape(node.attributes["shape"]), kind)
     attributes = resolved(node.attributes, sizes)
     if op.mpmath is not None:
         function = scalar_function(op)

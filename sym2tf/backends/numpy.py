@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of
+from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of, rounded_numbers
 from sym2tf.backends.sizes import (
     batch_shape,
     check_names,
@@ -27,6 +27,7 @@ from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.lazy import lazy
 from sym2tf.ops.arithmetic import add, cast, mul, pow_
+from sym2tf.ops.assembly import table
 from sym2tf.ops.leaves import input_, size
 
 ml_dtypes = lazy("ml_dtypes")
@@ -166,6 +167,8 @@ def _bind(step: tuple[Node, Any, Step], sizes: Mapping[str, int]) -> Step:
     if node.op is size:
         number = np.int64(evaluate_size(node.attributes["size"], sizes))
         return lambda: number, operands, slot, done
+    if node.op is table:
+        return function, operands, slot, done
     if node.attributes and node.op is not cast:
         attributes = resolved(node.attributes, sizes) if has_sizes(node.attributes) else node.attributes
         function = partial(function, **attributes)
@@ -179,6 +182,10 @@ def _implementation(graph: Graph, v: int, dtype: str) -> Callable[..., Any]:
     due = numpy_dtype(kind, dtype)
     if node.op is size:
         return np.int64
+    if node.op is table:
+        shape: tuple[int, ...] = node.attributes["shape"]
+        numbers = np.array(rounded_numbers(node.attributes["values"], kind, dtype), due).reshape(shape)
+        return lambda: numbers
     if node.op is cast:
         return lambda x: x.astype(due)
     if node.op in (add, mul) and len(operands) == 2:

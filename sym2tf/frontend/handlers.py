@@ -8,6 +8,10 @@ from typing import Any
 
 from sym2tf.frontend.context import Context, Lowered, Scope
 from sym2tf.ir.op import Op
+from sym2tf.ops.arithmetic import add, log, mul
+from sym2tf.ops.decompositions import expm, logm
+from sym2tf.ops.elementary import exp
+from sym2tf.ops.indexing import squeeze
 
 Build = Callable[[Context, Any, Scope, list[Lowered]], Lowered]
 
@@ -36,8 +40,42 @@ class Handler:
 
 
 def elementwise(op: Op, **attributes: Any) -> Handler:
-    """The handler of a class that is one operation on its arguments."""
-    return Handler(lambda context, expr, scope, xs: context.combine(op, xs, **attributes))
+    """The handler of a class that is one operation on its arguments, which are numbers."""
+
+    def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+        result = context.combine(op, xs, **attributes)
+        return of_matrices(context, expr, op, xs, result) if result.tail else result
+
+    return Handler(build)
+
+
+def of_matrices(context: Context, expr: Any, op: Op, xs: list[Lowered], result: Lowered) -> Lowered:
+    """What a function of numbers means where `result`, its value by elements, is a tensor.
+
+    That is meant where a function is applied to each element, and where matrices of one shape are added or one is
+    scaled. A matrix of a single element is its element; `exp(A)` and `log(A)` are functions of the matrix.
+    """
+    matrices = [getattr(a, "is_Matrix", False) for a in expr.args[: len(xs)]]
+    if not any(matrices):
+        return result
+    shapes = {x.value.shape[-2:] for x, is_matrix in zip(xs, matrices, strict=False) if is_matrix}
+    if shapes == {(1, 1)}:
+        return context.combine(op, [_single(x) if m else x for x, m in zip(xs, matrices, strict=True)])
+    if (op is mul and matrices.count(True) == 1) or (op is add and all(matrices) and len(shapes) == 1):
+        return result
+    function = _OF_MATRICES.get(op)
+    if function is not None:
+        return Lowered(function(xs[0].value), xs[0].axes, xs[0].depth)
+    what = f"{type(expr).__name__} of a matrix"
+    return context.unsupported(expr, None, f"{what}: write A.applyfunc(f) for a function of each element")
+
+
+def _single(x: Lowered) -> Lowered:
+    """The element of a matrix that has only one."""
+    return Lowered(squeeze(squeeze(x.value, axis=-1), axis=-1), x.axes, x.depth)
+
+
+_OF_MATRICES: Mapping[Op, Any] = {exp: expm, log: logm}
 
 
 def rewritten(rewrite: Callable[[Any], Any]) -> Handler:

@@ -25,8 +25,9 @@ from sym2tf.trees import is_nest, leaves, map_nest
 
 HANDLERS: Mapping[Any, Handler] = scalars.HANDLERS | indexed.HANDLERS | matrices.HANDLERS | arrays.HANDLERS
 _LATER = {
-    "MatrixExpr": "matrix expressions are not supported yet: write it with indices, Sum(A[i, j]*x[j], (j, 0, n-1))",
-    "MatrixBase": "explicit matrices are not supported yet: pass M.tolist()",
+    "DFT": "it is complex, and complex numbers are not supported yet",
+    "LofLU": "LU factors depend on the order of the rows: use cholesky or QR factors, or A**-1*b to solve",
+    "UofLU": "LU factors depend on the order of the rows: use cholesky or QR factors, or A**-1*b to solve",
     "NDimArray": "arrays are not supported yet: pass a list",
     "Integral": "integrals are not supported yet: call .doit() or sum over a quadrature rule",
     "Limit": "call .doit()",
@@ -92,7 +93,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
 def _expression(thing: Any, path: str) -> Any:
     if isinstance(thing, sp.Tuple):
         return tuple(thing)
-    if isinstance(thing, sp.Basic) and not isinstance(thing, sp.MatrixBase):
+    if isinstance(thing, sp.Basic):
         return thing
     if isinstance(thing, bool | np.bool_):
         return sp.true if thing else sp.false
@@ -100,10 +101,8 @@ def _expression(thing: Any, path: str) -> Any:
         return sp.sympify(thing.item() if isinstance(thing, np.number) else thing)
     if isinstance(thing, str):
         raise ArgumentError(f"{thing!r} is text, not an expression: use sym2tf.parse({thing!r})")
-    if isinstance(thing, sp.NDimArray):  # a mutable one
+    if isinstance(thing, sp.NDimArray | sp.MatrixBase):  # a mutable one
         return thing.as_immutable()
-    if isinstance(thing, sp.MatrixBase):
-        return thing
     where = f" at {path}" if path else ""
     what = f"a {type(thing).__name__}{where}"
     raise ArgumentError(f"cannot compile {what}: give SymPy expressions, numbers, or nests of them")

@@ -10,7 +10,7 @@ from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
 from sym2tf.frontend.context import Context, Lowered, Scope
-from sym2tf.frontend.handlers import Handler, elementwise, rewritten
+from sym2tf.frontend.handlers import Handler, elementwise, of_matrices, rewritten
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.ir.types import Kind
 from sym2tf.nn.activations import ACTIVATIONS
@@ -92,7 +92,10 @@ def _polygamma(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> 
 
 
 def _e_power(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-    return context.combine(exp, xs[1:]) if expr.base is sp.E else context.combine(pow_, xs)
+    if expr.base is sp.E:
+        return context.combine(exp, xs[1:])
+    result = context.combine(pow_, xs)
+    return of_matrices(context, expr, pow_, xs, result) if result.tail else result
 
 
 def _membership(expr: Any) -> list[Any]:

@@ -10,7 +10,9 @@ from sym2tf.errors import ShapeError
 from sym2tf.ir.dims import Size
 from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind, TensorType
-from sym2tf.ops.indexing import slice_, squeeze
+from sym2tf.ops.indexing import expand, slice_, squeeze, sum_
+from sym2tf.ops.leaves import iota
+from sym2tf.ops.logic import equal, select
 from sym2tf.ops.values import Value, constant, with_shape
 
 eye = Op(
@@ -18,6 +20,15 @@ eye = Op(
     numpy=lambda *, size: np.eye(size),
     tf=TFOp("", "tf.eye", form=lambda e, *, size: e.call("tf.eye", e.size(size), dtype=e.dtype(Kind.REAL))),
     doc="The identity matrix. In a product under a sum it renames an index and disappears (see passes).",
+)
+
+
+table = Op(
+    name="table", arity=0, elementwise=False, label="table",
+    infer=lambda *, values, shape, kind: TensorType(kind, shape),
+    tf=TFOp("Const", "tf.constant", form=lambda e, *, values, shape, kind: e.call(
+        "tf.constant", e.numbers(values, kind), e.dtype(kind), e.shape(shape))),
+    doc="A tensor of exact numbers, `values` in row-major order. The backends round it, once, as they do `const`.",
 )
 
 
@@ -131,9 +142,30 @@ reshape: Op = Op(
 )
 
 
+def _np_diag(x: Any) -> Any:
+    y = np.zeros((*np.shape(x), np.shape(x)[-1]), np.asarray(x).dtype)
+    np.einsum("...ii->...i", y)[...] = x
+    return y
+
+
+def _diag_vjp(g: Any, y: Any, x: Any) -> tuple[Any, ...]:
+    # the diagonal, by what is defined here: the elements next to it are zeros whatever they hold
+    n = g.shape[-1]
+    index = g.apply(iota, (), {"start": 0, "size": n})
+    return (sum_(select(equal(expand(index, axis=-1), expand(index, axis=-2)), g, 0), axes=(-1,)),)
+
+
+diag: Op = Op(
+    name="diag", elementwise=False, linear=True, promotes=False, numpy=_np_diag, label="diag",
+    infer=lambda x: TensorType(x.kind, (*x.shape, x.shape[-1])), vjp=_diag_vjp,
+    tf=TFOp("MatrixDiagV3", "tf.linalg.diag", form=lambda e, x: e.call("tf.linalg.diag", x)),
+    doc="The elements of the last axis on the diagonal of a matrix, zeros elsewhere. Made by the optimiser.",
+)
+
+
 def identity(like: Value, size: Size) -> Value:
     """The identity matrix in the graph of `like`."""
     return like.apply(eye, (), {"size": size})
 
 
-ROWS = (eye, stack, concat, reshape)
+ROWS = (eye, table, stack, concat, reshape, diag)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of
+from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of, rounded_numbers
 from sym2tf.backends.sizes import check_names, input_types
 from sym2tf.backends.tensorflow import prelude
 from sym2tf.errors import GraphError
@@ -20,7 +20,7 @@ from sym2tf.ir.graph import Graph
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import Kind
 from sym2tf.lazy import lazy
-from sym2tf.ops.leaves import input_, size
+from sym2tf.ops.leaves import Exact, input_, size
 
 tf = lazy("tensorflow")
 
@@ -70,6 +70,10 @@ class DirectEmitter:
     def shape(self, sizes: tuple[Any, ...]) -> Any:
         """Several sizes, or axes, as numbers."""
         return [self.size(size) for size in sizes]
+
+    def numbers(self, values: tuple[Exact, ...], kind: Kind) -> Any:
+        """Exact numbers, rounded."""
+        return rounded_numbers(values, kind, self.dtype_name)
 
 
 def emit(emitter: Any, op: Op, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of
+from sym2tf.backends.constants import constant_nodes, constant_values, dtype_of, rounded_numbers
 from sym2tf.backends.tensorflow import prelude
 from sym2tf.backends.tensorflow.direct import emit
 from sym2tf.backends.tensorflow.identifiers import Names
@@ -27,7 +27,7 @@ from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import Dim, Size, size_names
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
-from sym2tf.ops.leaves import input_, size
+from sym2tf.ops.leaves import Exact, input_, size
 from sym2tf.trees import leaves
 
 _REMARK = 4  # sub-expressions with more nodes than this get a comment
@@ -133,6 +133,10 @@ class AstEmitter:
         """Several sizes or axes."""
         return ast.List([self.size(d) for d in sizes], ast.Load())
 
+    def numbers(self, values: tuple[Exact, ...], kind: Kind) -> ast.expr:
+        """Exact numbers, rounded."""
+        return ast.List([_number(x) for x in rounded_numbers(values, kind, self.dtype_name)], ast.Load())
+
 
 class _Writer:
     """Writes one function."""
@@ -236,8 +240,8 @@ class _Writer:
         key = (repr(value), kind)
         if key not in self.hoisted:
             name = self.names.new(_constant_name(value), "c")
-            number = ast.Constant(value) if not isinstance(value, float) or math.isfinite(value) else _special(value)
-            self.top.append(_statement(name, self.emitter.call("tf.constant", number, self.emitter.dtype(kind))))
+            number = self.emitter.call("tf.constant", _number(value), self.emitter.dtype(kind))
+            self.top.append(_statement(name, number))
             self.hoisted[key] = name
         return _name(self.hoisted[key])
 
@@ -353,6 +357,10 @@ def _special(value: float) -> ast.expr:
 
 def _statement(name: str, value: ast.expr) -> str:
     return f"{name} = {ast.unparse(value)}"
+
+
+def _number(value: Any) -> ast.expr:
+    return ast.Constant(value) if not isinstance(value, float) or math.isfinite(value) else _special(value)
 
 
 def _constant_name(value: Any) -> str:
