@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import sympy as sp
 from sympy.tensor.array.expressions import ArrayElementwiseApplyFunc
 from sympy.tensor.array.expressions.array_expressions import _ArrayExpr
 
 from sym2tf.errors import ArgumentError
 from sym2tf.nn.limits import checked, expression
-
 
 LEAK = sp.Rational(1, 5)  # the slope that TensorFlow and Keras give leaky_relu
 
@@ -76,6 +76,13 @@ class softplus(Activation):  # noqa: N801
 
     definition = staticmethod(lambda x: sp.log(1 + sp.exp(x)))
     slopes = staticmethod(lambda x: (sigmoid(x),))
+
+    def _eval_evalf(self, prec: int) -> Any:
+        exponential = sp.exp(self.args[0])._eval_evalf(prec)
+        if not exponential.is_Float:
+            return None
+        with mpmath.workprec(prec):
+            return sp.Float._new(mpmath.log1p(exponential._to_mpmath(prec))._mpf_, prec)  # which 1 + tiny would lose
 
     @classmethod
     def eval(cls, x: Any) -> Any:
