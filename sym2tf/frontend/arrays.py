@@ -1,9 +1,205 @@
-"""SymPy's array module: arrays with entries, and array expressions."""
+"""SymPy's array module: array symbols, multilinear expressions as contractions, arrays of entries as stacks.
+
+A chain of contractions, diagonals and permutations of axes, down to the tensor product below it, is one n-ary `einsum`
+with a letter for each axis of a factor: the product itself is never formed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sym2tf.frontend.handlers import Handler
+import sympy as sp
+from sympy.tensor.array.array_derivatives import ArrayDerivative
+from sympy.tensor.array.arrayop import Flatten
+from sympy.tensor.array.expressions import array_expressions as ae
 
-HANDLERS: dict[Any, Handler] = {}
+from sym2tf.errors import ShapeError
+from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axes, depth_of
+from sym2tf.frontend.handlers import Handler
+from sym2tf.frontend.indexed import element_of
+from sym2tf.frontend.matrix_parts import matrix_parts
+from sym2tf.frontend.tensors import alike, contracted, dimension, ones, same_shape, told
+from sym2tf.ir.dims import Size
+from sym2tf.ir.types import Kind
+from sym2tf.ops.arithmetic import add, mul
+from sym2tf.ops.assembly import reshape, stack
+from sym2tf.ops.indexing import transpose
+from sym2tf.ops.values import with_kind, with_shape
+
+_LETTERS = "abcdefghijklmnop"  # of tensor axes; the others are those of indices
+_MAX_ENTRIES = 10**6  # a node for each
+
+
+def _named(
+    context: Context, factors: Sequence[Lowered], names: Sequence[Sequence[int]], output: Sequence[int]
+) -> Lowered:
+    """The product of the factors, summed over the names of axes that `output` lacks."""
+    tensors = [(x, own) for x, own in zip(factors, names, strict=True) if own]
+    plain = [x for x in factors if not x.tail]
+    used = dict.fromkeys(name for _, own in tensors for name in own)
+    if len(used) > len(_LETTERS):
+        raise ShapeError(f"a product with {len(used)} different axes, more than {len(_LETTERS)}")
+    letter = dict(zip(used, _LETTERS, strict=False))
+    if len(tensors) == 1 and sorted(tensors[0][1]) == sorted(output):
+        ((x, own),) = tensors
+        axes = tuple(own.index(name) - len(output) for name in output)
+        moved = x.value if list(own) == list(output) else transpose(x.value, axes=axes)
+        product = [Lowered(moved, x.axes, x.depth)]
+    else:
+        texts = [(x, "".join(letter[name] for name in own)) for x, own in tensors]
+        product = [contracted(context, texts, "".join(letter[name] for name in output))] if tensors else []
+    return context.combine(mul, [*plain, *product]) if plain else product[0]
+
+
+def _tensor_shape(lowered: Lowered) -> tuple[Size, ...]:
+    return lowered.value.shape[len(lowered.axes) :]
+
+
+def _leaf(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    return Lowered(context.input(expr))
+
+
+def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    if expr in context.types:
+        return Lowered(context.input(expr))
+    base = xs[0] if xs else Lowered(context.input(expr.name))
+    return element_of(context, expr, base, expr.indices, scope)
+
+
+def _array_of_element(expr: Any) -> tuple[Any, ...]:
+    """What an element is taken of, unless it is an input: then the element itself may be the argument."""
+    return () if isinstance(expr.name, ae.ArraySymbol) else (expr.name,)
+
+
+def _filled(number: int) -> Handler:
+    def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+        return ones(context, tuple(dimension(context, d) for d in expr.shape), number)
+
+    return Handler(build, children=lambda expr: ())
+
+
+_AXES = (ae.ArrayContraction, ae.ArrayDiagonal, ae.PermuteDims)
+
+
+def _chain(expr: Any) -> tuple[list[Any], Sequence[Any]]:
+    """The operations on axes above a tensor product, the outermost first, and the factors of the product."""
+    chain = []
+    while isinstance(expr, _AXES):
+        chain.append(expr)
+        expr = expr.args[0]
+    return chain, expr.args if isinstance(expr, ae.ArrayTensorProduct) else (expr,)
+
+
+def _contraction(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    names: list[list[int]] = []
+    for x in xs:
+        start = sum(map(len, names))
+        names.append(list(range(start, start + x.tail)))
+    axes = [name for own in names for name in own]
+    same = dict(zip(axes, axes, strict=True))  # name -> the name that it goes by
+    chain, _ = _chain(expr)
+    for step in reversed(chain):
+        axes = _STEPS[type(step)](step, axes, same)
+    return _named(context, xs, [[same[name] for name in own] for own in names], [same[name] for name in axes])
+
+
+def _join(groups: Sequence[Sequence[Any]], axes: list[int], same: dict[int, int]) -> tuple[list[int], list[int]]:
+    """Make the axes of each group one; returns the axes in no group, and one for each group."""
+    joined = []
+    for group in groups:
+        kept, *others = (axes[int(k)] for k in group)
+        same.update({name: kept for name, goes_by in same.items() if goes_by in others})
+        joined.append(kept)
+    inside = {int(k) for group in groups for k in group}
+    return [name for k, name in enumerate(axes) if k not in inside], joined
+
+
+def _contracted(expr: Any, axes: list[int], same: dict[int, int]) -> list[int]:
+    return _join(expr.contraction_indices, axes, same)[0]
+
+
+def _diagonal(expr: Any, axes: list[int], same: dict[int, int]) -> list[int]:
+    free, joined = _join(expr.diagonal_indices, axes, same)
+    return free + joined
+
+
+def _permuted(expr: Any, axes: list[int], same: dict[int, int]) -> list[int]:
+    return [axes[k] for k in expr.permutation.array_form]
+
+
+_STEPS = {ae.ArrayContraction: _contracted, ae.ArrayDiagonal: _diagonal, ae.PermuteDims: _permuted}
+
+
+def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    same_shape(xs, xs[0].tail)
+    return context.combine(add, xs)
+
+
+def _elementwise(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    array, result = xs
+    result = Lowered(result.value, result.axes, min(result.depth, scope.depth))
+    if result.tail == array.tail:
+        return result
+    return _stretched(result, _tensor_shape(array))  # a constant function
+
+
+def _stretched(lowered: Lowered, shape: tuple[Size, ...]) -> Lowered:
+    """A scalar as an array that holds it everywhere."""
+    value = aligned(lowered, lowered.axes, len(shape))
+    front = lowered.value.shape
+    return Lowered(with_shape(value, (*front, *shape)), lowered.axes, lowered.depth)
+
+
+def _reshaped(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    (x,) = xs
+    shape = tuple(dimension(context, d) for d in expr.shape)
+    return Lowered(reshape(x.value, rank=x.tail, shape=shape), x.axes, x.depth)
+
+
+def _entries(expr: Any) -> tuple[Any, ...]:
+    return tuple(map(sp.sympify, Flatten(expr))) if 0 < len(expr) <= _MAX_ENTRIES else ()
+
+
+def _array(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    shape = tuple(map(int, expr.shape))
+    if len(expr) > _MAX_ENTRIES:
+        return context.unsupported(expr, None, f"an array of {len(expr)} entries: pass large arrays as data")
+    if not xs:
+        return ones(context, shape)  # of nothing
+    return _stacked(xs, shape)
+
+
+def _stacked(entries: Sequence[Lowered], shape: tuple[int, ...]) -> Lowered:
+    """Scalars, in row-major order, as an array of `shape`."""
+    axes, depth = common_axes(entries), depth_of(entries)
+    values = [with_kind(value, Kind.REAL) for value in alike(entries, 0)]
+    if not shape:
+        return Lowered(values[0], axes, depth)
+    value = stack(*values, axis=-1)
+    return Lowered(reshape(value, rank=1, shape=shape) if len(shape) > 1 else value, axes, depth)
+
+
+def _derivative(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    advice = "an unevaluated derivative, and SymPy's are wrong for matrices: compile the function, take f.jacobian()"
+    return context.unsupported(expr, None, advice)
+
+
+_CONTRACTION = Handler(_contraction, children=lambda expr: _chain(expr)[1])
+
+_HANDLERS: dict[Any, Handler] = {
+    ae.ArraySymbol: Handler(_leaf, children=lambda expr: ()),
+    ae.ArrayElement: Handler(_element, children=_array_of_element),
+    ae.ZeroArray: _filled(0),
+    ae.OneArray: _filled(1),
+    ae.ArrayTensorProduct: _CONTRACTION,
+    ae.ArrayContraction: _CONTRACTION,
+    ae.ArrayDiagonal: _CONTRACTION,
+    ae.PermuteDims: _CONTRACTION,
+    ae.ArrayAdd: Handler(_sum),
+    ae.Reshape: Handler(_reshaped, children=lambda expr: expr.args[:1]),
+    ae.ArrayElementwiseApplyFunc: Handler(_elementwise, children=matrix_parts, opens=True, outside=1),
+    sp.NDimArray: Handler(_array, children=_entries),
+    ArrayDerivative: Handler(_derivative, children=lambda expr: ()),
+}
+HANDLERS: dict[Any, Handler] = {cls: told(handler) for cls, handler in _HANDLERS.items()}

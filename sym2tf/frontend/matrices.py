@@ -20,7 +20,7 @@ from sym2tf.frontend import explicit, factorizations, patterned
 from sym2tf.frontend.context import Context, Lowered, Scope
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.indexed import element_of
-from sym2tf.frontend.tensors import contracted, declarations, dimension, identity, ones, same_shape, swapped
+from sym2tf.frontend.tensors import contracted, dimension, identity, ones, same_shape, swapped, told
 from sym2tf.ops.arithmetic import add, mul, pow_
 from sym2tf.ops.decompositions import sqrtm
 from sym2tf.ops.linalg import det, inverse
@@ -226,18 +226,6 @@ def _none(expr: Any) -> tuple[Any, ...]:
     return ()
 
 
-def _told(handler: Handler) -> Handler:
-    """The handler with the expression and its symbols named where shapes do not agree."""
-
-    def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-        try:
-            return handler.build(context, expr, scope, xs)
-        except ShapeError as error:
-            raise ShapeError(f"{declarations(expr)}: {error}") from None
-
-    return Handler(build, handler.children, handler.opens, handler.outside)
-
-
 _ALGEBRA: dict[Any, Handler] = {
     sp.MatrixSymbol: Handler(_symbol, children=_none),
     MatrixElement: Handler(_element, children=_parent),
@@ -258,6 +246,6 @@ _ALGEBRA: dict[Any, Handler] = {
     sp.OneMatrix: Handler(_filled(1), children=_none),
 }
 HANDLERS: dict[Any, Handler] = {
-    cls: _told(handler)
+    cls: told(handler)
     for cls, handler in (_ALGEBRA | explicit.HANDLERS | patterned.HANDLERS | factorizations.HANDLERS).items()
 }

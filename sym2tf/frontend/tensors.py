@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sympy as sp
+from sympy.tensor.array.expressions import ArraySymbol
 
 from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axes, depth_of
 from sym2tf.frontend.describe import describe
+from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.ranges import NotAffineError, affine
 from sym2tf.ir.dims import Size
 from sym2tf.ir.types import Kind
@@ -64,7 +66,7 @@ def identity(context: Context, size: Size) -> Lowered:
     return Lowered(apply(context.builder, eye, (), {"size": size}))
 
 
-def ones(context: Context, shape: tuple[Size, ...], number: int = 1) -> Lowered:
+def ones(context: Context, shape: tuple[Size, ...], number: Any = 1) -> Lowered:
     """A tensor of one number."""
     return Lowered(with_shape(constant(context.builder, number, Kind.REAL), shape))
 
@@ -93,12 +95,24 @@ def declarations(expr: Any) -> str:
     stack = [expr]
     while stack and len(found) <= _NAMED:
         node = stack.pop()
-        if isinstance(node, sp.MatrixSymbol):
+        if isinstance(node, sp.MatrixSymbol | ArraySymbol):
             found[node] = None
         else:
             stack.extend(reversed(getattr(node, "args", ())))
     listed = ", ".join(f"{a.name} is {shape_text(a.shape)}" for a in list(found)[:_NAMED])
     return f"{describe(expr)} ({listed})" if listed else describe(expr)
+
+
+def told(handler: Handler) -> Handler:
+    """The handler with the expression and its symbols named where shapes do not agree."""
+
+    def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+        try:
+            return handler.build(context, expr, scope, xs)
+        except ShapeError as error:
+            raise ShapeError(f"{declarations(expr)}: {error}") from None
+
+    return Handler(build, handler.children, handler.opens, handler.outside)
 
 
 def dimension(context: Context, expr: Any) -> Size:
