@@ -16,6 +16,7 @@ from sym2tf.backends.constants import FORMATS, rounded
 from sym2tf.backends.mpmath import evaluate as evaluate_mpmath
 from sym2tf.backends.numpy import DTYPES, evaluate, numpy_dtype
 from sym2tf.backends.tensorflow import direct
+from sym2tf.errors import DtypeError, ShapeError
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import Kind, TensorType
@@ -264,6 +265,17 @@ STRUCTURAL = [
     Case(OPS["einsum"], ((2, 3), (3, 4)), {"inputs": ("ij", "jk"), "output": "ik"}),
     Case(OPS["einsum"], ((3,), (3,), (3,)), {"inputs": ("i", "i", "i"), "output": ""}),
     Case(OPS["einsum"], ((2, 3), ()), {"inputs": ("ij", ""), "output": "ji"}),
+    Case(OPS["einsum"], ((3, 3),), {"inputs": ("aa",), "output": "a"}),
+    Case(OPS["einsum"], ((3, 3),), {"inputs": ("aa",), "output": ""}),
+    Case(OPS["einsum"], ((2, 3, 2), (3,)), {"inputs": ("aba", "b"), "output": "ba"}),
+    Case(OPS["stack"], ((2, 3), (2, 3), (2, 3)), {"axis": -1}),
+    Case(OPS["stack"], ((2, 3), (2, 3)), {"axis": -3}),
+    Case(OPS["stack"], ((), (), (), ()), {"axis": -1}),
+    Case(OPS["concat"], ((2, 3), (2, 1), (2, 2)), {"axis": -1}),
+    Case(OPS["concat"], ((1, 3), (2, 3)), {"axis": -2}),
+    Case(OPS["reshape"], ((2, 6),), {"rank": 1, "shape": (2, 3)}),
+    Case(OPS["reshape"], ((2, 3, 4),), {"rank": 2, "shape": (6, 2)}),
+    Case(OPS["reshape"], ((),), {"rank": 0, "shape": (1, 1)}),
     Case(OPS["gather"], ((4,), (3,)), {"axis": -1, "core": 1, "rank": 1}),
     Case(OPS["gather"], ((2, 5, 3), (2, 3)), {"axis": -2, "core": 3, "rank": 2}),
     Case(OPS["gather"], ((2, 4), ()), {"axis": -1, "core": 2, "rank": 0}),
@@ -299,6 +311,8 @@ def test_every_row_is_tested() -> None:
         "golden_ratio",
         "catalan",
         "tribonacci",
+        "eye",
+        "table",
     }
     tested = {case.op.name for case in STRUCTURAL} | {op.name for op in ELEMENTWISE} | leaves
     assert set(OPS) <= tested, f"no case for {sorted(set(OPS) - tested)}"
@@ -320,6 +334,44 @@ def test_rows_agree_on_every_core_and_batch_shape(case: Case, dtype: str) -> Non
         if has_kernel(case.op, dtype):
             tensor = direct.run(graph, tensors(points), dtype=dtype)["y"].numpy().astype(float)
             np.testing.assert_allclose(tensor, due, rtol=60 * step, atol=60 * step)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tables_of_numbers_are_rounded_once_in_every_backend(dtype: str) -> None:
+    values = (Fraction(1, 3), Fraction(-2), Fraction(7, 10), Fraction(2049, 2048), Fraction(0), np.nan)
+    builder = Builder()
+    y = builder.add(OPS["table"], (), {"values": values, "shape": (2, 3), "kind": Kind.REAL})
+    graph = builder.build([], {"y": y, "unit": builder.add(OPS["eye"], (), {"size": 3})}).validate()
+    due = np.array([rounded(v, dtype) for v in values]).reshape(2, 3)
+    for answer in (evaluate(graph, {}, dtype=dtype), direct.run(graph, {}, dtype=dtype)):
+        np.testing.assert_array_equal(np.asarray(answer["y"]).astype(float), due)
+        np.testing.assert_array_equal(np.asarray(answer["unit"]).astype(float), np.eye(3))
+    judge = evaluate_mpmath(graph, {}, digits=30)
+    assert judge["y"][0, 2] * 10 == 7 and mpmath.isnan(judge["y"][1, 2])
+    np.testing.assert_array_equal(judge["unit"].astype(float), np.eye(3))
+
+
+def test_a_table_refuses_numbers_that_the_dtype_cannot_hold() -> None:
+    builder = Builder()
+    attributes = {"values": (Fraction(10) ** 6, Fraction(1)), "shape": (2,), "kind": Kind.REAL}
+    graph = builder.build([], {"y": builder.add(OPS["table"], (), attributes)})
+    with pytest.raises(DtypeError, match="float16 cannot hold"):
+        evaluate(graph, {}, dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes"),
+    [
+        ("stack", [(2,), (3,)], {"axis": -1}),
+        ("concat", [(2, 3), (3, 2)], {"axis": -1}),
+        ("concat", [(2, 3), (2,)], {"axis": -1}),
+        ("reshape", [(2, 3)], {"rank": 2, "shape": (4,)}),
+        ("reshape", [(2,)], {"rank": 2, "shape": (2,)}),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(op: str, shapes: Any, attributes: Any) -> None:
+    with pytest.raises(ShapeError):
+        OPS[op].infer(*(TensorType(Kind.REAL, shape) for shape in shapes), **attributes)
 
 
 # Derivatives

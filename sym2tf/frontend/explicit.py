@@ -50,8 +50,10 @@ def written_out(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) ->
     if xs:
         return assembled(context, xs, shape)
     entries = expr.flat()
-    if not entries or all(e == entries[0] for e in entries) and entries[0] in (0, 1):
-        return ones(context, shape, int(entries[0]) if entries else 0)
+    if all(e == entries[0] for e in entries):
+        number = exact_number(entries[0]) if entries else 0
+        if number is not None:
+            return ones(context, shape, number)
     if expr.is_square and expr == sp.eye(shape[0]):
         return identity(context, shape[0])
     found = numbers(context, entries, shape)

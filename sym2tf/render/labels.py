@@ -176,6 +176,8 @@ _BY_OPERATION: dict[str, Callable[..., str]] = {
     "range": _range_text,
     "cast": lambda kind: f"to {kind}",
     "broadcast": lambda shape: f"to {shape_text(shape)}",
+    "reshape": lambda rank, shape: f"to {shape_text(shape)}",
+    "table": lambda values, shape, kind: shorten(", ".join(constant_text(v) for v in values[:8]), 20),
 }
 _BY_ATTRIBUTE: dict[str, Callable[[Any], str]] = {"axis": _axes_text, "axes": _axes_text}
 
