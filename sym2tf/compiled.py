@@ -6,13 +6,13 @@ import inspect
 import keyword
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import sympy as sp
 
 from sym2tf import check as checking
 from sym2tf.autodiff import derivatives
-from sym2tf.autodiff.elements import with_shifts, without_shifts
+from sym2tf.autodiff.elements import with_shifts
 from sym2tf.backends.constants import FORMATS
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
@@ -27,6 +27,7 @@ from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
 from sym2tf.passes.pipeline import Level, Report, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
+from sym2tf.structured import Source, SparseDerivative
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
 from sym2tf.wrt import chosen, input_name, numbered, resolve
 
@@ -274,7 +275,7 @@ class CompiledFunction:
             outputs = {name: self._smooth.outputs[name] for name in real}
             graph = Graph(self._smooth.nx, self._smooth.inputs, outputs, self._smooth.info)
             pulled = derivatives.vjp(graph, [self._at(v) for v in inputs])
-            return self._derived(pulled, tuple(pulled.outputs), "vjp")._program
+            return self.derived(pulled, tuple(pulled.outputs), "vjp")._program
 
         return Program(
             self.graph,
@@ -284,6 +285,17 @@ class CompiledFunction:
             title=self.title,
             pullback=pullback if real and inputs else None,
         )
+
+    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+        """The inputs by name, and the sizes that were given, from the arguments of a call.
+
+        Raises:
+            ArgumentError: missing, unknown or repeated arguments.
+        """
+        if len(args) == 1 and isinstance(args[0], Mapping) and not self._takes_mapping:
+            kwargs, args = self._by_name(args[0], kwargs), ()
+        values, sizes = self._bind(args, kwargs)
+        return dict(zip(self._names, values, strict=True)), sizes
 
     def _by_name(self, values: Mapping[Any, Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """Values by symbol or name as keywords."""
@@ -352,17 +364,45 @@ class CompiledFunction:
         both = partial(derivatives.gradient, values=True)
         return self._derivative(both, chosen(variables, wrt), "value_and_gradient", outputs)
 
-    def jacobian(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
-        """The derivative of every output element by every input element: core axes of the output, then of the input."""
-        return self._derivative(derivatives.jacobian, chosen(variables, wrt), "jacobian", self._nested)
+    @overload
+    def jacobian(self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False) -> CompiledFunction: ...
+    @overload
+    def jacobian(self, *variables: Any, wrt: Any = None, sparse: Literal[True]) -> SparseDerivative: ...
+    def jacobian(self, *variables: Any, wrt: Any = None, sparse: bool = False) -> CompiledFunction | SparseDerivative:
+        """The derivative of every output element by every input element: core axes of the output, then of the input.
 
-    def hessian(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
-        """The second derivatives of a scalar; for several inputs a nest of nests, one for each pair."""
+        Args:
+            variables: as for `gradient`.
+            wrt: as for `gradient`.
+            sparse: only the entries that can be nonzero, with their places; see `SparseDerivative`.
+        """
+        wrt = chosen(variables, wrt)
+        if sparse:
+            source, nest = self._source(wrt)
+            return SparseDerivative(self, source, self._nested(nest), "jacobian")
+        return self._derivative(derivatives.jacobian, wrt, "jacobian", self._nested)
+
+    @overload
+    def hessian(self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False) -> CompiledFunction: ...
+    @overload
+    def hessian(self, *variables: Any, wrt: Any = None, sparse: Literal[True]) -> SparseDerivative: ...
+    def hessian(self, *variables: Any, wrt: Any = None, sparse: bool = False) -> CompiledFunction | SparseDerivative:
+        """The second derivatives of a scalar; for several inputs a nest of nests, one for each pair.
+
+        Args:
+            variables: as for `gradient`.
+            wrt: as for `gradient`.
+            sparse: only the entries that can be nonzero, with their places; see `SparseDerivative`.
+        """
 
         def outputs(nest: Any) -> Any:
             return map_nest(lambda leaf, path: numbered(nest, leaf), self._nested(nest))
 
-        return self._derivative(derivatives.hessian, chosen(variables, wrt), "hessian", outputs)
+        wrt = chosen(variables, wrt)
+        if sparse:
+            source, nest = self._source(wrt)
+            return SparseDerivative(self, source.gradient(), outputs(nest), "hessian")
+        return self._derivative(derivatives.hessian, wrt, "hessian", outputs)
 
     def jvp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """The derivative along tangents, which are arguments after the primals, one for each of `wrt`."""
@@ -380,23 +420,23 @@ class CompiledFunction:
         self, differentiate: Callable[[Graph, list[int]], Graph], wrt: Any, kind: str, outputs: Callable[[Any], Any]
     ) -> CompiledFunction:
         """The function of a derivative; `outputs` makes the nest of its outputs from that of `wrt`."""
+        source, nest = self._source(wrt)
+        return self.derived(source.finished(differentiate(source.graph, list(source.wrt))), outputs(nest), kind)
+
+    def _source(self, wrt: Any) -> tuple[Source, Any]:
+        """What is differentiated by what, and the nest of `wrt`."""
         found, nest = resolve(wrt, self.lowered, self._leaf_names, self.name)
         graph, shifts = with_shifts(self._smooth, [(self._at(v), e) for v, e in found if e])
         new = iter(shifts)
         inputs = [next(new) if e else graph.inputs[self.lowered.inputs.index(v)] for v, e in found]
-        names = {input_name(graph[v]) for v in shifts}
-        derived = without_shifts(differentiate(graph, inputs), names)
         reaches = [
             (input_name(self.lowered[v]), k - len(e), at + 1) for v, e in found for k, at in enumerate(e)
         ]  # the data must have the elements
         left = [self.lowered[v].type.shape[k] - at - 1 for v, e in found for k, at in enumerate(e)]
-        info = {
-            **derived.info,
-            "reaches": (*derived.info.get("reaches", ()), *reaches),
-            "extents": (*derived.info.get("extents", ()), *(d for d in left if not isinstance(d, int))),
-        }
-        derived = Graph(derived.nx, derived.inputs, derived.outputs, info)
-        return self._derived(derived, outputs(nest), kind)
+        extents = tuple(d for d in left if not isinstance(d, int))
+        return Source(
+            graph, tuple(inputs), frozenset(input_name(graph[v]) for v in shifts), tuple(reaches), extents
+        ), nest
 
     @cached_property
     def _smooth(self) -> Graph:
@@ -407,7 +447,14 @@ class CompiledFunction:
         """Where an input of the lowered graph stands in the one that is differentiated."""
         return self._smooth.inputs[self.lowered.inputs.index(v)]
 
-    def _derived(self, graph: Graph, outputs: Any, kind: str) -> CompiledFunction:
+    def derived(self, graph: Graph, outputs: Any, kind: str) -> CompiledFunction:
+        """The function of a graph that was made from this one's, compiled in the same way.
+
+        Args:
+            graph: may have further inputs; they become arguments after those of this function.
+            outputs: the nest of names that a call returns.
+            kind: for its name.
+        """
         known = set(self._leaf_names)
         added = (n for n in (input_name(graph[v]) for v in graph.inputs) if n not in known)
         info = {**graph.info, "args": (*self._arguments, *added), "outputs": outputs}

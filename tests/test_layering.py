@@ -23,7 +23,7 @@ LAYERS = (
     {"frontend", "autodiff", "passes"},
     {"backends"},
     {"render"},
-    {"sampling", "check_report", "wrt"},
+    {"sampling", "check_report", "wrt", "structured"},
     {"check"},
     {"compiled"},
     {"fit", "training"},
