@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope
+from sym2tf.frontend.describe import describe
 from sym2tf.ir.op import Op
 from sym2tf.ops.arithmetic import add, log, mul
 from sym2tf.ops.decompositions import expm, logm
@@ -43,10 +45,23 @@ def elementwise(op: Op, **attributes: Any) -> Handler:
     """The handler of a class that is one operation on its arguments, which are numbers."""
 
     def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+        require_one_shape(expr, xs)
         result = context.combine(op, xs, **attributes)
         return of_matrices(context, expr, op, xs, result) if result.tail else result
 
     return Handler(build)
+
+
+def require_one_shape(expr: Any, xs: list[Lowered]) -> None:
+    """Arrays among the arguments of a function of numbers are taken element by element: their shapes must be equal.
+
+    Raises:
+        ShapeError: they are not.
+    """
+    shapes = list(dict.fromkeys(x.value.shape[len(x.axes) :] for x in xs if x.tail))
+    if len(shapes) > 1 and not any(getattr(a, "is_Matrix", False) for a in expr.args):
+        listed = " and ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
+        raise ShapeError(f"{describe(expr)}: arrays of shapes {listed} element by element")
 
 
 def of_matrices(context: Context, expr: Any, op: Op, xs: list[Lowered], result: Lowered) -> Lowered:

@@ -17,7 +17,8 @@ from sym2tf.frontend.assumptions import known_facts
 from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler, lookup
-from sym2tf.frontend.scan import binds_symbols, is_leaf, occurring, scan
+from sym2tf.frontend.packed import immutable, pack, unpacked
+from sym2tf.frontend.scan import TENSORS, binds_symbols, is_leaf, occurring, scan
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.ops.values import with_kind
@@ -28,7 +29,6 @@ _LATER = {
     "DFT": "it is complex, and complex numbers are not supported yet",
     "LofLU": "LU factors depend on the order of the rows: use cholesky or QR factors, or A**-1*b to solve",
     "UofLU": "LU factors depend on the order of the rows: use cholesky or QR factors, or A**-1*b to solve",
-    "NDimArray": "arrays are not supported yet: pass a list",
     "Integral": "integrals are not supported yet: call .doit() or sum over a quadrature rule",
     "Limit": "call .doit()",
     "Subs": "call .doit()",
@@ -42,8 +42,9 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
 
     Args:
         expr: an expression, a number, or a list, tuple or dict of these, nested as you like.
-        args: the inputs in their order: symbols, indexed bases, elements, applied functions, names of these, and nests
-            of them all. By default the free inputs sorted by name (numbers in names count as numbers), sizes left out.
+        args: the inputs in their order: symbols, indexed bases, elements, applied functions, names of these, explicit
+            matrices of symbols (one input of that shape), and nests of them all. By default the free inputs sorted by
+            name (numbers in names count as numbers), sizes left out.
         indices: the order of free indices as output axes; by default they are sorted by name.
         assume: what holds for inputs: `Q.positive_definite(A)` and the like, joined by `&` or in a sequence,
             `Simplex(t)`, `OneHot(t)`.
@@ -61,12 +62,13 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
     nest = map_nest(_expression, expr)
     roots = list(leaves(nest))
     context = Context()
-    args = None if args is None else _with_symbols(args, roots)
-    declared = None if args is None else list(leaves(map_nest(_argument, args)))
+    args = None if args is None else map_nest(_argument, _with_symbols(args, roots))
+    declared = None if args is None else list(leaves(args))
     if declared is not None:
-        _refuse_repeats(declared)
-    found = scan(context, roots, declared, list(indices))
+        _refuse_repeats(unpacked(declared))
+    found = scan(context, roots, None if declared is None else unpacked(declared), list(indices))
     order = _argument_order(context, found, declared)
+    pack(context, order)
     types = {leaf: context.types[leaf] for leaf in order if leaf not in context.sizes}
     context.known = known_facts(assume, types)
     lowered = [_lower_one(context, root) for root in roots]
@@ -133,9 +135,11 @@ def _with_symbols(args: Any, roots: Sequence[Any]) -> Any:
 def _argument(thing: Any, path: str) -> Any:
     if isinstance(thing, sp.IndexedBase | sp.Indexed | MatrixElement) or (isinstance(thing, sp.Basic) and is_leaf(thing)):
         return thing
+    if isinstance(thing, sp.MatrixBase) and all(is_leaf(e) and not isinstance(e, TENSORS) for e in thing.flat()):
+        return immutable(thing)
     raise ArgumentError(
         f"args{path} is {describe(thing)}, a {type(thing).__name__}; arguments are symbols, indexed bases or elements, "
-        "applied functions, and nests of these"
+        "applied functions, explicit matrices of symbols, and nests of these"
     )
 
 
@@ -148,7 +152,7 @@ def _refuse_repeats(declared: Sequence[Any]) -> None:
 def _argument_order(context: Context, found: Sequence[Any], declared: Sequence[Any] | None) -> list[Any]:
     if declared is None:
         return sorted(found, key=lambda leaf: (_natural(leaf_name(leaf)), leaf_name(leaf), type(leaf).__name__))
-    given = set(declared)
+    given = set(unpacked(declared))
     missing = sorted(leaf_name(leaf) for leaf in found if leaf not in given)
     if missing:
         raise ArgumentError(f"args lacks {', '.join(missing)}, which the expression needs")

@@ -10,7 +10,7 @@ from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
 from sym2tf.frontend.context import Context, Lowered, Scope
-from sym2tf.frontend.handlers import Handler, elementwise, of_matrices, rewritten
+from sym2tf.frontend.handlers import Handler, elementwise, of_matrices, require_one_shape, rewritten
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.ir.types import Kind
 from sym2tf.nn.activations import ACTIVATIONS
@@ -94,6 +94,7 @@ def _polygamma(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> 
 def _e_power(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     if expr.base is sp.E:
         return context.combine(exp, xs[1:])
+    require_one_shape(expr, xs)
     result = context.combine(pow_, xs)
     return of_matrices(context, expr, pow_, xs, result) if result.tail else result
 
