@@ -12,6 +12,7 @@ from sym2tf.autodiff.derivatives import name_of
 from sym2tf.autodiff.elements import Element
 from sym2tf.errors import ArgumentError, DifferentiationError, OpaqueWarning, warn
 from sym2tf.frontend.describe import describe
+from sym2tf.frontend.packed import immutable, places
 from sym2tf.frontend.scan import ELEMENTS, TENSORS, base_of, subscripts_of
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
@@ -33,16 +34,25 @@ def resolve(wrt: Any, graph: Graph, order: Sequence[str], function: str) -> tupl
     """
     by_name = {input_name(graph[v]): v for v in graph.inputs}
     by_symbol = {graph[v].attributes["symbol"]: v for v in graph.inputs}
+    packed = {
+        leaf: (v, place)
+        for symbol, v in by_symbol.items()
+        if isinstance(symbol, sp.MatrixBase)
+        for leaf, place in places(symbol).items()
+    }
     if wrt is None:
         wrt = tuple(n for n in order if n in by_name and graph[by_name[n]].type.kind >= Kind.REAL)
     found: list[Element] = []
     for leaf in leaves(wrt):
         subscripts: tuple[int, ...] = ()
         v = None
+        leaf = immutable(leaf)
         if isinstance(leaf, str):
             v = by_name.get(leaf)
         elif isinstance(leaf, sp.Basic):  # other things may have no hash
             v = by_symbol.get(leaf)
+        if v is None and isinstance(leaf, str | sp.Basic):
+            v, subscripts = packed.get(leaf, (None, ()))
         if v is None and isinstance(leaf, ELEMENTS) and all(s.is_Integer for s in subscripts_of(leaf)):
             v, subscripts = by_symbol.get(base_of(leaf)), tuple(int(s) for s in subscripts_of(leaf))
         if v is None:

@@ -1,0 +1,71 @@
+"""Arguments that are explicit matrices of symbols: one input each, and the symbols are its elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import commonprefix
+from typing import Any
+
+import sympy as sp
+
+from sym2tf.errors import ArgumentError
+from sym2tf.frontend.context import Context, leaf_name
+from sym2tf.ir.types import REAL, Kind, TensorType
+from sym2tf.ops.indexing import slice_, squeeze
+from sym2tf.ops.leaves import input_
+from sym2tf.ops.values import Value
+
+
+def immutable(thing: Any) -> Any:
+    """A mutable matrix as one that can be a key; anything else as it is."""
+    return thing.as_immutable() if isinstance(thing, sp.MatrixBase) else thing
+
+
+def unpacked(arguments: Sequence[Any]) -> list[Any]:
+    """The arguments with the elements of matrices in place of these."""
+    return [leaf for a in arguments for leaf in (a.flat() if isinstance(a, sp.MatrixBase) else (a,))]
+
+
+def pack(context: Context, arguments: Sequence[Any]) -> None:
+    """Make the input of each matrix among the arguments, and let its elements be parts of it.
+
+    Raises:
+        ArgumentError: an element is a size, or is a condition, which stands in no tensor of reals.
+    """
+    for matrix in arguments:
+        if isinstance(matrix, sp.MatrixBase):
+            shape = (int(matrix.rows), int(matrix.cols))
+            for leaf in matrix.flat():
+                if leaf in context.sizes or context.types[leaf] != REAL:
+                    what = "a length" if leaf in context.sizes else str(context.types[leaf])
+                    raise ArgumentError(f"args: {leaf_name(leaf)} is {what} and cannot be an element of a matrix")
+            context.types[matrix] = TensorType(Kind.REAL, shape)
+            attributes = {
+                "name": context.unique(_name(matrix)),
+                "symbol": matrix,
+                "type": context.types[matrix],
+            }
+            whole = Value(context.builder, context.builder.add(input_, (), attributes, origin=matrix))
+            context.inputs[matrix] = whole
+            for k, leaf in enumerate(matrix.flat()):
+                context.inputs[leaf] = _part(whole, *divmod(k, shape[1]))
+
+
+def places(matrix: Any) -> dict[Any, tuple[int, int]]:
+    """Where each symbol of an explicit matrix stands, by symbol and by name."""
+    found = {leaf: divmod(k, int(matrix.cols)) for k, leaf in enumerate(matrix.flat())}
+    return {leaf_name(leaf): place for leaf, place in found.items()} | found
+
+
+def _part(whole: Value, row: int, column: int) -> Value:
+    """One element. All elements of a row share a slice."""
+    value: Value = squeeze(slice_(whole, axis=-2, start=row, size=1), axis=-2)
+    part: Value = squeeze(slice_(value, axis=-1, start=column, size=1), axis=-1)
+    return part
+
+
+def _name(matrix: Any) -> str:
+    """What the names of the elements have in common: `q` for a matrix of q_1 and q_2; `matrix` where that is nothing."""
+    names = [str(leaf.func) if isinstance(leaf, sp.core.function.AppliedUndef) else leaf_name(leaf) for leaf in matrix]
+    common = commonprefix(names).rstrip("0123456789_")
+    return common if common.isidentifier() else "matrix"
