@@ -11,6 +11,7 @@ from typing import Any
 
 import mpmath
 import sympy as sp
+from sympy.matrices.expressions.matexpr import MatrixElement
 from sympy.tensor.array.expressions import ArrayElementwiseApplyFunc
 from sympy.tensor.array.expressions.array_expressions import _ArrayExpr
 
@@ -180,7 +181,7 @@ def softmax(z: Any, *limits: Any, axis: int = -1) -> Any:
         z, limits = expression(z), checked(limits, "softmax", least=1)
         return sp.exp(z) / sp.Sum(sp.exp(z), *limits)
     _refuse_limits(limits, "softmax")
-    return _normalized(_elementwise(sp.exp, z), axis)
+    return _softmax_of_matrix(z, axis)
 
 
 def log_softmax(z: Any, *limits: Any) -> Any:
@@ -226,19 +227,19 @@ def _refuse_limits(limits: Any, name: str) -> None:
         raise ArgumentError(f"{name} of a matrix takes no limits: its axes say what is summed over (axis=)")
 
 
-def _normalized(e: Any, axis: int) -> Any:
-    """Positive elements divided by the sums of their rows (`axis` -1 or 1) or columns (0 or -2)."""
+def _softmax_of_matrix(z: Any, axis: int) -> Any:
+    """Each element's exponential divided by the sum of those in its row (`axis` -1 or 1) or column (0 or -2)."""
     if axis not in (-2, -1, 0, 1):
         raise ArgumentError(f"a matrix has the axes 0 and 1, got axis={axis}")
-    rows, columns = e.shape
     by_row = axis in (-1, 1)
-    if isinstance(e, sp.MatrixBase):
+    rows, columns = z.shape
+    if isinstance(z, sp.MatrixBase):
+        e = z.applyfunc(sp.exp)
         sums = [sum(line) for line in (e if by_row else e.T).tolist()]
         return type(e)(rows, columns, lambda i, j: e[i, j] / sums[i if by_row else j])
-    sums = e * sp.OneMatrix(columns, 1) if by_row else sp.OneMatrix(1, rows) * e
-    reciprocals = sums.applyfunc(lambda s: 1 / s)
-    spread = reciprocals * sp.OneMatrix(1, columns) if by_row else sp.OneMatrix(rows, 1) * reciprocals
-    return sp.HadamardProduct(e, spread)
+    i, j = sp.Dummy("i", integer=True), sp.Dummy("j", integer=True)
+    over = (j, 0, columns - 1) if by_row else (i, 0, rows - 1)
+    return sp.FunctionMatrix(rows, columns, sp.Lambda((i, j), softmax(MatrixElement(z, i, j), over)))
 
 
 ACTIVATIONS: tuple[type[Activation], ...] = (sigmoid, softplus, relu, leaky_relu, elu, silu, gelu)
