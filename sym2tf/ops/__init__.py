@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from sym2tf.ir.op import Op
 from sym2tf.ops import (
-    arithmetic, assembly, contraction, decompositions, elementary, gathering, indexing, leaves, linalg, logic,
-    piecewise_linear, special,
+    arithmetic,
+    assembly,
+    contraction,
+    decompositions,
+    elementary,
+    gathering,
+    indexing,
+    leaves,
+    linalg,
+    logic,
+    piecewise_linear,
+    special,
 )
 
 FAMILIES: dict[str, tuple[Op, ...]] = {

@@ -22,8 +22,18 @@ from sym2tf.ops.assembly import concat
 from sym2tf.ops.indexing import expand, slice_
 from sym2tf.ops.leaves import iota
 from sym2tf.ops.linalg import (
-    DTYPES, by_columns, diagonal_part, everywhere, lower_part, matrix_shape, product, shape_text, square, swapped,
-    symmetric_part, triangular_solve,
+    DTYPES,
+    by_columns,
+    diagonal_part,
+    everywhere,
+    lower_part,
+    matrix_shape,
+    product,
+    shape_text,
+    square,
+    swapped,
+    symmetric_part,
+    triangular_solve,
 )
 from sym2tf.ops.logic import equal, select
 from sym2tf.ops.values import constant, with_shape

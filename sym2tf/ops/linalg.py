@@ -336,23 +336,25 @@ def _lower_solve(factor: Any, b: Any, *, adjoint: bool) -> Any:
     return by_columns(lambda m, c: triangular_solve(m, c, lower=True, adjoint=adjoint), factor, b)
 
 
-def _cholesky_vjp(g: Any, y: Any, a: Any) -> tuple[Any]:
+def _cholesky_vjp(g: Any, y: Any, a: Any, **attributes: Any) -> tuple[Any]:
     middle = symmetric_part(_half_diagonal(product("ba,bc->ac", y, g)))
     half = _lower_solve(y, middle, adjoint=True)
     return (_lower_solve(y, swapped(half), adjoint=True),)
 
 
-def _cholesky_jvp(tangents: tuple[Any, ...], y: Any, a: Any) -> Any:
+def _cholesky_jvp(tangents: tuple[Any, ...], y: Any, a: Any, **attributes: Any) -> Any:
     half = _lower_solve(y, symmetric_part(tangents[0]), adjoint=False)
     return product("ab,bc->ac", y, _half_diagonal(_lower_solve(y, swapped(half), adjoint=False)))
 
 
 cholesky = Op(
-    name="cholesky", infer=lambda a: square("cholesky", a), elementwise=False, promotes=Kind.REAL,
+    name="cholesky", infer=lambda a, *, trust=False: square("cholesky", a), elementwise=False, promotes=Kind.REAL,
     numpy=numerics.cholesky,
-    tf=TFOp("Cholesky", "cholesky_core", dtypes=DTYPES),
-    vjp=_cholesky_vjp, jvp=_cholesky_jvp, support=lambda g, y, a: (everywhere(g),), label="chol",
-    doc="The lower triangular L with L L^T = (a + a^T)/2; NaN where that is not positive definite.",
+    tf=TFOp("Cholesky", "cholesky_core", dtypes=DTYPES, form=lambda e, a, *, trust=False: (
+        e.call("tf.linalg.cholesky", a) if trust else e.call("cholesky_core", a))),
+    vjp=_cholesky_vjp, jvp=_cholesky_jvp, support=lambda g, y, a, **attributes: (everywhere(g),), label="chol",
+    doc="The lower triangular L with L L^T = (a + a^T)/2; NaN where that is not positive definite. With `trust` the "
+    "matrix is known to be symmetric, and its upper triangle not looked at.",
 )
 
 ROWS = (inverse, solve, triangular_solve, det, cofactor, cofactor_slope, logabsdet, logdet, cholesky)

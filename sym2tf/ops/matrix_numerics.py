@@ -140,8 +140,8 @@ def _mp_log(x: Any) -> Any:
     return mpmath.nan if x < 0 else mpmath.log(x) if x else -mpmath.inf
 
 
-def _np_cholesky(a: Array) -> Any:
-    return np.linalg.cholesky((a + np.swapaxes(a, -1, -2)) / 2)
+def _np_cholesky(a: Array, *, trust: bool = False) -> Any:
+    return np.linalg.cholesky(a if trust else (a + np.swapaxes(a, -1, -2)) / 2)
 
 
 def _np_cofactor(a: Array) -> Any:
@@ -212,7 +212,7 @@ triangular_solve = reference(_np_triangular, _mp_triangular)
 det = reference(np.linalg.det, mpmath.det, results=0)
 logabsdet = reference(lambda a: np.linalg.slogdet(a)[1], lambda a: _mp_log(abs(mpmath.det(a))), results=0)
 logdet = reference(_np_logdet, lambda a: _mp_log(mpmath.det(a)), results=0)
-cholesky = reference(_np_cholesky, lambda a: mpmath.cholesky(_mp_symmetric(a)))
+cholesky = reference(_np_cholesky, lambda a, *, trust=False: mpmath.cholesky(_mp_symmetric(a)))
 cofactor = reference(_np_cofactor, _mp_cofactor)
 cofactor_slope = reference(_np_cofactor_slope, _mp_cofactor_slope)
 

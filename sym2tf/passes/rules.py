@@ -38,6 +38,7 @@ from sym2tf.ops.elementary import (
 )
 from sym2tf.ops.indexing import broadcast, expand, pad, slice_, squeeze, sum_, transpose
 from sym2tf.ops.leaves import size
+from sym2tf.ops.linalg import det, logabsdet, logdet
 from sym2tf.ops.logic import and_, equal, less, less_equal, not_, not_equal, or_, select, xor
 from sym2tf.ops.piecewise_linear import abs_, ceiling, floor, max_, min_, sign
 from sym2tf.ops.special import erf, erfc
@@ -540,6 +541,8 @@ STABLE = (
     Rule("log of exp", log(exp(a)), a),
     Rule("log of sigmoid", log(sigmoid(a)), -softplus(-a)),
     Rule("logsumexp", log(sum_(exp(a), axes=axes)), logsumexp(a, axes=axes)),
+    Rule("log determinant", log(det(a)), logdet(a)),
+    Rule("log of the size of a determinant", log(abs_(det(a))), logabsdet(a)),
     Rule("log of a multiple of a sum", log(weight * sum_(exp(b), axes=axes)), _log_of_multiple),
     Rule(
         "log of a weighted sum",

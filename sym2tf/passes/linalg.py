@@ -1,0 +1,202 @@
+"""Chooses algorithms of linear algebra by what is known of the matrices: a table of rules.
+
+A positive definite matrix is factored once (Cholesky), and its factor shared by systems, inverse and determinant; a
+triangular one needs no factoring, a diagonal one is divided by, an orthogonal one transposed. The rules hold where the
+facts do (see `structure`): nothing looks at the data.
+
+Measured (TensorFlow 2.21, two CPU cores, float64, `tf.function`, microseconds, matrices of 200 and of 600 rows):
+
+                         200      600                                200      600
+    solve                677     8555      by Cholesky               444     3579
+    inverse             1028    20311      by Cholesky               790    13878
+    log |det|            439    13123      by Cholesky               494     3186
+    two systems          835    15870      by one LU factor          537     6501
+    eigenvalues, vectors too 4107  77329   eigenvalues alone        1740    25407
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from sym2tf.ir.graph import Builder, Graph
+from sym2tf.ir.op import Op
+from sym2tf.ops.arithmetic import log
+from sym2tf.ops.assembly import diag, identity
+from sym2tf.ops.contraction import prod
+from sym2tf.ops.decompositions import eigh_values, eigh_vectors, expm, logm, sqrtm
+from sym2tf.ops.elementary import exp
+from sym2tf.ops.indexing import expand, sum_
+from sym2tf.ops.linalg import (
+    cholesky,
+    cofactor,
+    det,
+    inverse,
+    logabsdet,
+    logdet,
+    product,
+    solve,
+    swapped,
+    triangular_solve,
+)
+from sym2tf.ops.piecewise_linear import abs_, sign
+from sym2tf.ops.values import Value, with_shape
+from sym2tf.passes.structure import (
+    DEFINITE,
+    DIAGONAL,
+    INVERTIBLE,
+    LOWER,
+    ORTHOGONAL,
+    SYMMETRIC,
+    UPPER,
+    Fact,
+    matrix_facts,
+)
+
+Build = Callable[..., Any]  # (operands..., **attributes) -> value
+HALF = Fraction(1, 2)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One rule: how `op` is computed where all of `facts` hold for its first operand.
+
+    Attributes:
+        name: in the report.
+        op: the row that it replaces.
+        facts: what must be known.
+        build: makes the value from the operands and attributes of the row.
+    """
+
+    name: str
+    op: Op
+    facts: Fact
+    build: Build
+
+
+def choose_algorithms(graph: Graph, *, exact: bool = False) -> tuple[Graph, Counter[str]]:
+    """`graph` with the rows of linear algebra replaced by quicker ones; how often each rule was applied.
+
+    Args:
+        graph: any valid graph; best after contraction, which makes systems of equations of inverses.
+        exact: change nothing: another algorithm rounds differently.
+    """
+    if exact or not has_linear_algebra(graph):
+        return graph, Counter()
+    facts = matrix_facts(graph)
+    builder, where, fired = Builder(), dict[int, int](), Counter[str]()
+    for v in graph.order:
+        node, operands = graph[v], graph.operands(v)
+        builder.stage, builder.origin = node.stage, node.origin
+        choice = _first(node.op, facts.get(operands[0], Fact.NOTHING)) if operands else None
+        if choice is None:
+            where[v] = builder.copy_node(graph, v, [where[u] for u in operands])
+            continue
+        fired[choice.name] += 1
+        made = choice.build(*(Value(builder, where[u]) for u in operands), **node.attributes)
+        where[v] = with_shape(made, node.type.shape).id
+    builder.origin = None
+    outputs = {name: where[v] for name, v in graph.outputs.items()}
+    return (builder.build([where[v] for v in graph.inputs], outputs, graph.info), fired) if fired else (graph, fired)
+
+
+def has_linear_algebra(graph: Graph) -> bool:
+    """Whether a rule might apply: most graphs hold no such rows, and are not looked at further."""
+    return any(graph[v].op in _BY_OP for v in graph.order)
+
+
+def _first(op: Op, facts: Fact) -> Choice | None:
+    return next((c for c in _BY_OP.get(op, ()) if facts & c.facts == c.facts), None)
+
+
+# What the rules build
+
+
+def _diagonal(a: Any) -> Any:
+    return product("aa->a", a)
+
+
+def _unit(a: Any) -> Any:
+    return with_shape(identity(a, a.shape[-1]), a.shape)
+
+
+def _triangular(lower: bool) -> Build:
+    return lambda a, b, *, adjoint=False, **_: triangular_solve(a, b, lower=lower, adjoint=adjoint)
+
+
+def _by_diagonal(a: Any, b: Any, **attributes: Any) -> Any:
+    return b / expand(_diagonal(a), axis=-1)
+
+
+def _by_cholesky(a: Any, b: Any, **attributes: Any) -> Any:
+    factor = cholesky(a, trust=True)
+    half = triangular_solve(factor, b, lower=True, adjoint=False)
+    return triangular_solve(factor, half, lower=True, adjoint=True)
+
+
+def _by_transpose(a: Any, b: Any, *, adjoint: bool) -> Any:
+    return product("ab,bc->ac" if adjoint else "ba,bc->ac", a, b)
+
+
+def _inverse_by_cholesky(a: Any) -> Any:
+    half = triangular_solve(cholesky(a, trust=True), _unit(a), lower=True, adjoint=False)
+    return product("ka,kb->ab", half, half)
+
+
+def _log_sign(diagonal: Any) -> Any:
+    """0, -inf or NaN: the logarithm of the sign of a product."""
+    return log(prod(sign(diagonal), axis=-1))
+
+
+def _spectral(function: Callable[[Any], Any]) -> Build:
+    def build(a: Any) -> Any:
+        vectors = eigh_vectors(a)
+        return product("ai,i,bi->ab", vectors, function(eigh_values(a)), vectors)
+
+    return build
+
+
+CHOICES = (
+    Choice("inverse of an orthogonal matrix is its transpose", inverse, ORTHOGONAL, swapped),
+    Choice("inverse of a diagonal matrix by division", inverse, DIAGONAL, lambda a: diag(1 / _diagonal(a))),
+    Choice("inverse by Cholesky", inverse, DEFINITE, _inverse_by_cholesky),
+    Choice("inverse of a lower triangular matrix", inverse, LOWER, lambda a: _triangular(True)(a, _unit(a))),
+    Choice("inverse of an upper triangular matrix", inverse, UPPER, lambda a: _triangular(False)(a, _unit(a))),
+    Choice("orthogonal system by transpose", solve, ORTHOGONAL, _by_transpose),
+    Choice("diagonal system by division", solve, DIAGONAL, _by_diagonal),
+    Choice("system by Cholesky", solve, DEFINITE, _by_cholesky),
+    Choice("lower triangular system", solve, LOWER, _triangular(True)),
+    Choice("upper triangular system", solve, UPPER, _triangular(False)),
+    Choice("diagonal system by division", triangular_solve, DIAGONAL, _by_diagonal),
+    Choice("determinant of a lower triangular matrix", det, LOWER, lambda a: prod(_diagonal(a), axis=-1)),
+    Choice("determinant of an upper triangular matrix", det, UPPER, lambda a: prod(_diagonal(a), axis=-1)),
+    Choice("determinant by Cholesky", det, DEFINITE, lambda a: prod(_diagonal(cholesky(a, trust=True)), axis=-1) ** 2),
+    *(
+        Choice(f"log determinant of {word} triangular matrix", row, fact, build)
+        for word, fact in (("a lower", LOWER), ("an upper", UPPER))
+        for row, build in (
+            (logabsdet, lambda a: sum_(log(abs_(_diagonal(a))), axes=(-1,))),
+            (logdet, lambda a: sum_(log(abs_(_diagonal(a))), axes=(-1,)) + _log_sign(_diagonal(a))),
+        )
+    ),
+    *(
+        Choice(
+            "log determinant by Cholesky",
+            row,
+            DEFINITE,
+            lambda a: 2 * sum_(log(_diagonal(cholesky(a, trust=True))), axes=(-1,)),
+        )
+        for row in (logdet, logabsdet)
+    ),
+    Choice("cofactors of an invertible matrix", cofactor, INVERTIBLE, lambda a: product(",ba->ab", det(a), inverse(a))),
+    Choice("Cholesky factor of a diagonal matrix", cholesky, DIAGONAL, lambda a: diag(_diagonal(a) ** HALF)),
+    Choice("exponential of a symmetric matrix by eigenvalues", expm, SYMMETRIC, _spectral(exp)),
+    Choice("logarithm of a symmetric matrix by eigenvalues", logm, SYMMETRIC, _spectral(log)),
+    Choice("square root of a symmetric matrix by eigenvalues", sqrtm, SYMMETRIC, _spectral(lambda x: x**HALF)),
+)
+_BY_OP: dict[Op, tuple[Choice, ...]] = {
+    op: tuple(c for c in CHOICES if c.op is op) for op in dict.fromkeys(c.op for c in CHOICES)
+}
