@@ -23,6 +23,7 @@ from sym2tf.ops.contraction import reduce_max, softmax
 from sym2tf.ops.elementary import cos, cosh, exp
 from sym2tf.ops.indexing import broadcast, expand, pad, slice_, squeeze, sum_, transpose
 from sym2tf.ops.leaves import input_
+from sym2tf.ops.linalg import det
 from sym2tf.ops.logic import and_, less, not_, or_, select, xor
 from sym2tf.ops.piecewise_linear import abs_
 from sym2tf.ops.values import Value, apply, constant
@@ -122,6 +123,8 @@ EXAMPLES: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
     "log of a multiple of a sum": ((5,), lambda x: log(sum_(exp(x), axes=(-1,)) / 3)),
     "log of a weighted sum": ((5,), lambda x: log(sum_(cosh(x) * exp(x), axes=(-1,)))),
     "logsumexp": ((5,), lambda x: log(sum_(exp(x), axes=(-1,)))),
+    "log determinant": ((2, 2), lambda x: log(det(x))),
+    "log of the size of a determinant": ((2, 2), lambda x: log(abs_(det(x)))),
 }
 
 

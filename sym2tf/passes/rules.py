@@ -450,6 +450,8 @@ REAL = (
     Rule("exp of log", exp(log(a)), a),
     Rule("exp of a multiple of log", exp(a * log(b)), b**a),
     Rule("log of a power", log(a**k), lambda k, a: _fraction(k) * log(a), where=_not_even),
+    Rule("log determinant", log(det(a)), logdet(a)),
+    Rule("log of the size of a determinant", log(abs_(det(a))), logabsdet(a)),
     Rule("log of an even power", log(a**k), lambda k, a: _fraction(k) * log(abs_(a)), where=_even),
     Rule("log of a power of a positive", log(a**b), b * log(a), where=lambda a, b: positive(a) and varying(b)),
     Rule("log1p of expm1", log1p(expm1(a)), a),
@@ -541,8 +543,6 @@ STABLE = (
     Rule("log of exp", log(exp(a)), a),
     Rule("log of sigmoid", log(sigmoid(a)), -softplus(-a)),
     Rule("logsumexp", log(sum_(exp(a), axes=axes)), logsumexp(a, axes=axes)),
-    Rule("log determinant", log(det(a)), logdet(a)),
-    Rule("log of the size of a determinant", log(abs_(det(a))), logabsdet(a)),
     Rule("log of a multiple of a sum", log(weight * sum_(exp(b), axes=axes)), _log_of_multiple),
     Rule(
         "log of a weighted sum",
