@@ -17,7 +17,7 @@ from sympy.tensor.array.expressions import array_expressions as ae
 from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axes, depth_of
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.indexed import element_of
+from sym2tf.frontend.subscripts import subscripted
 from sym2tf.frontend.matrix_parts import matrix_parts
 from sym2tf.frontend.tensors import alike, contracted, dimension, ones, same_shape, told
 from sym2tf.ir.dims import Size
@@ -64,7 +64,7 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
     if expr in context.types:
         return Lowered(context.input(expr))
     base = xs[0] if xs else Lowered(context.input(expr.name))
-    return element_of(context, expr, base, expr.indices, scope)
+    return subscripted(context, expr, base, expr.indices, scope)
 
 
 def _array_of_element(expr: Any) -> tuple[Any, ...]:

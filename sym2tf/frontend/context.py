@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import sympy as sp
 
@@ -19,9 +19,26 @@ from sym2tf.ops.leaves import input_
 from sym2tf.ops.values import Value, apply, constant
 
 
+class Affine(NamedTuple):
+    """Multiples of indices by integers or sizes, plus a size: a subscript or a bound such as `2*i - j + n - 1`."""
+
+    indices: Mapping[Index, Size]
+    rest: Size
+
+
+class Data(NamedTuple):
+    """A bound that depends on the values of data, such as `start[k]`: an integer expression, and where it stands."""
+
+    expr: Any
+    scope: Scope
+
+
 @dataclass(frozen=True, eq=False)
 class Index:
     """A summation index or a free index, with its range; an axis of the values that use it.
+
+    Where the range depends on outer indices or on data, `start` and `extent` are those of the smallest range that
+    holds all of them; `lower` and `upper` say which values count.
 
     Attributes:
         symbol: what the user wrote.
@@ -29,6 +46,10 @@ class Index:
         extent: the number of values.
         order: where its axis stands: free indices first, by name or as the user asked; bound ones after.
         depth: depth of the scope that binds it; 0 for free indices.
+        lower: the first value that counts, where it is not `start`.
+        upper: the last value that counts, where it is not the last one.
+        offset: what is added to the index where its symbol stands: `(j, i, i + 2)` counts from 0 to 2, offset `i`.
+        level: 0 for a range that depends on no other index, else one more than those that it depends on.
     """
 
     symbol: Any
@@ -36,6 +57,20 @@ class Index:
     extent: Size
     order: tuple[Any, ...]
     depth: int
+    lower: Affine | Data | None = None
+    upper: Affine | Data | None = None
+    offset: Affine = Affine({}, 0)
+    level: int = 0
+
+    @property
+    def last(self) -> Size:
+        """The last value of the range."""
+        return self.start + self.extent - 1
+
+    @property
+    def dependent(self) -> bool:
+        """Whether not all values of the range count everywhere."""
+        return self.lower is not None or self.upper is not None
 
 
 @dataclass(eq=False)
@@ -114,11 +149,15 @@ class Context:
         self.problems: list[Unsupported] = []
         self.inputs: dict[Any, Value] = {}
         self.types: dict[Any, TensorType] = {}
+        self.known: dict[Any, frozenset[str]] = {}  # what the user assumes of leaves
         self.sizes: dict[Any, str] = {}
         self.root = Scope()
         self.scopes: dict[tuple[int, Scope], Scope] = {}
         self.reaches: list[tuple[Any, int, Size]] = []
         self.extents: list[Size] = []
+        self.firsts: list[Size] = []
+        self.integers: set[Any] = set()  # leaves that are integers: subscripts made of data
+        self.deltas: dict[tuple[int, tuple[Index, ...]], Any] = {}  # what the Kronecker deltas so far mean
         self._names: set[str] = set()
         self._bound = 0
 
@@ -159,19 +198,21 @@ class Context:
         """The input node of a leaf."""
         if leaf not in self.inputs:
             attributes = {"name": self.unique(leaf_name(leaf)), "symbol": leaf, "type": self.types[leaf]}
+            if leaf in self.known:
+                attributes["known"] = self.known[leaf]
             self.inputs[leaf] = Value(self.builder, self.builder.add(input_, (), attributes, origin=leaf))
         return self.inputs[leaf]
 
-    def bind(self, key: tuple[int, Scope], ranges: Mapping[Any, tuple[Size, Size]]) -> Scope:
-        """The scope of the `Sum` or `Product` that `key` identifies; `ranges` are `(start, extent)` by index."""
-        if key not in self.scopes:
-            parent = key[1]
-            scope = Scope(parent, shadows=any(parent.binds(symbol) for symbol in ranges))
-            for symbol, (start, extent) in ranges.items():
-                self._bound += 1
-                scope.indices[symbol] = Index(symbol, start, extent, (1, self._bound), scope.depth)
-            self.scopes[key] = scope
+    def bind(self, key: tuple[int, Scope], symbols: Iterable[Any]) -> Scope:
+        """A new scope for the `Sum` or `Product` that `key` identifies; its indices are still to be put in."""
+        parent = key[1]
+        self.scopes[key] = Scope(parent, shadows=any(parent.binds(symbol) for symbol in symbols))
         return self.scopes[key]
+
+    def bound_order(self) -> tuple[int, int]:
+        """The place of the next bound index among all."""
+        self._bound += 1
+        return 1, self._bound
 
     def bind_element(self, key: tuple[int, Scope], symbol: Any, matrix: Any) -> Scope:
         """The scope of the function body that `key` identifies, in which `symbol` is every element of a matrix."""

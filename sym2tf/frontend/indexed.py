@@ -1,99 +1,37 @@
-"""Index notation: elements of data, sums and products over them."""
+"""Index notation: elements of data, sums, products and extremes over them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from string import ascii_lowercase
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy as sp
 
-from sym2tf.frontend.context import Context, Index, Lowered, Scope
+from sym2tf.frontend import deltas
+from sym2tf.frontend.binders import limits
+from sym2tf.frontend.context import Affine, Context, Index, Lowered, Scope
+from sym2tf.frontend.deltas import contracted, rectangular, with_tensor_axis
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.ranges import NotAffineError, affine
-from sym2tf.frontend.scan import limits
-from sym2tf.ir.dims import Size
-from sym2tf.ops.arithmetic import mul, pow_
-from sym2tf.ops.contraction import einsum, prod
-from sym2tf.ops.indexing import slice_, squeeze, sum_, transpose
-from sym2tf.ops.leaves import size
-from sym2tf.ops.values import Value, apply, constant, with_shape
+from sym2tf.frontend.ranges import bounds, plus
+from sym2tf.frontend.subscripts import between, end_value, mask, number, subscripted, taken
+from sym2tf.notation import MaxOver, MinOver
+from sym2tf.ops.arithmetic import add, mul, pow_
+from sym2tf.ops.contraction import prod, reduce_max, reduce_min
+from sym2tf.ops.gathering import cumsum
+from sym2tf.ops.indexing import pad, transpose
+from sym2tf.ops.logic import select
+from sym2tf.ops.piecewise_linear import max_
+from sym2tf.ops.values import with_shape
 
 
 def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     if expr in context.types:
         return Lowered(context.input(expr))
-    value = context.input(expr.base)
-    if value.type.rank != len(expr.indices):
-        return context.unsupported(
-            expr, None, f"{len(expr.indices)} subscripts where {expr.base} has {value.type.rank} axes"
-        )
-    return element_of(context, expr, Lowered(value), expr.indices, scope)
-
-
-def element_of(context: Context, expr: Any, base: Lowered, subscripts: Sequence[Any], scope: Scope) -> Lowered:
-    """The element of a tensor at `subscripts`, one for each tensor axis.
-
-    Args:
-        context: of the lowering.
-        expr: the element, for messages.
-        base: the tensor; its index axes stay in front.
-        subscripts: what was written.
-        scope: where.
-    """
-    value = base.value
-    axes: list[Index | None] = list(base.axes)
-    for k, subscript in enumerate(subscripts):
-        axis = k - len(subscripts)
-        try:
-            indices, rest = affine(subscript, context, scope)
-        except NotAffineError as reason:
-            return context.unsupported(expr, None, f"the subscript {subscript}: {reason}")
-        if not indices:
-            if isinstance(rest, int) and rest < 0:
-                return context.unsupported(expr, None, _below_zero(f"the subscript {subscript} is"))
-            value = _cut(value, axis, rest, 1)
-            axes.append(None)
-            continue
-        (index, coefficient), *more = indices.items()
-        if more or coefficient != 1:
-            only = "only one index with coefficient 1 plus a size is supported yet"
-            return context.unsupported(expr, None, f"the subscript {subscript}: {only}")
-        start = index.start + rest
-        if isinstance(start, int) and start < 0:
-            return context.unsupported(expr, None, _below_zero(f"the subscript {subscript} starts at {start},"))
-        value = _cut(value, axis, start, index.extent)
-        axes.append(index)
-    for k in range(len(axes) - 1, -1, -1):
-        if axes[k] is None:
-            value = squeeze(value, axis=k - len(axes))
-            del axes[k]
-    found = _in_order(value, [a for a in axes if a is not None])
-    return Lowered(found.value, found.axes, max(found.depth, base.depth))
-
-
-def _below_zero(what: str) -> str:
-    return f"{what} negative: indices are zero-based, the first element is [0] and the last one [n - 1]"
-
-
-def _cut(value: Value, axis: int, start: Size, size: Size) -> Value:
-    if start == 0 and value.shape[axis] == size:
-        return value
-    cut: Value = slice_(value, axis=axis, start=start, size=size)
-    return cut
-
-
-def _in_order(value: Value, axes: list[Index]) -> Lowered:
-    """The axes brought into their common order, an index that stands on several of them once: a diagonal."""
-    ordered = sorted(set(axes), key=lambda a: a.order)
-    if len(ordered) < len(axes):
-        value = with_shape(value, tuple(a.extent for a in axes))
-        letter = dict(zip(ordered, ascii_lowercase, strict=False))
-        inputs, output = ("".join(letter[a] for a in axes),), "".join(letter[a] for a in ordered)
-        value = einsum(value, inputs=inputs, output=output)
-    elif ordered != axes:
-        value = transpose(value, axes=tuple(axes.index(a) - len(axes) for a in ordered))
-    return Lowered(value, tuple(ordered), max((a.depth for a in axes), default=0))
+    base = Lowered(context.input(expr.base))
+    if base.tail != len(expr.indices):
+        return context.unsupported(expr, None, f"{len(expr.indices)} subscripts where {expr.base} has {base.tail} axes")
+    return subscripted(context, expr, base, expr.indices, scope)
 
 
 def _indices(context: Context, expr: Any, scope: Scope) -> list[Index] | None:
@@ -102,28 +40,82 @@ def _indices(context: Context, expr: Any, scope: Scope) -> list[Index] | None:
     return None if inner is None else [inner.indices[symbol] for symbol, _, _ in limits(expr)]
 
 
-def _count(context: Context, extent: Size) -> Value:
-    if isinstance(extent, int):
-        return constant(context.builder, extent)
-    return apply(context.builder, size, (), {"size": extent})
+def _closed(found: Lowered, scope: Scope) -> Lowered:
+    """A value in which the indices of a scope are bound, so that it can be shared outside of that one."""
+    return Lowered(found.value, found.axes, max((min(found.depth, scope.depth), *(a.depth for a in found.axes))))
 
 
 def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     bound = _indices(context, expr, scope)
-    (body,) = xs
     if bound is None:
-        return body
-    value = body.value
-    places = tuple(k - value.type.rank for k, a in enumerate(body.axes) if a in bound)
-    if places:
-        front, tail = value.shape[: len(body.axes)], value.shape[len(body.axes) :]
-        full = (*(a.extent if a in bound else d for a, d in zip(body.axes, front, strict=True)), *tail)
-        value = sum_(with_shape(value, full), axes=places)
+        return xs[0]
+    factors = list(xs)
+    if any(index.dependent for index in bound):
+        factors = _nested(context, factors, [index for index in bound if index.dependent])
+        bound = [index for index in bound if not index.dependent]
+    factors, bound = contracted(context, factors, bound)
+    return _closed(rectangular(context, _times(context, factors), bound), scope)
+
+
+def _times(context: Context, factors: Sequence[Lowered]) -> Lowered:
+    return context.combine(mul, factors) if len(factors) > 1 else factors[0]
+
+
+def _nested(context: Context, factors: list[Lowered], bound: Sequence[Index]) -> list[Lowered]:
+    """The factors of a sum after summing over indices whose ranges depend on outer ones, innermost first."""
     for index in bound:
-        if index not in body.axes:
-            value = mul(value, _count(context, index.extent))
-    axes = tuple(a for a in body.axes if a not in bound)
-    return Lowered(value, axes, min(body.depth, scope.depth))
+        inner = [f for f in factors if index in f.axes]
+        factors = [f for f in factors if index not in f.axes]
+        if not inner:
+            factors.append(_count(context, index))
+            continue
+        product = _times(context, inner)
+        end = _only_moving_end(index)
+        if end is not None and not product.tail and not set(end.indices) & set(product.axes):
+            factors.append(_running_sum(context, product, index))
+            continue
+        product = context.combine(select, [mask(context, index), product, context.number(0)])
+        factors.append(rectangular(context, product, [index]))
+    return factors
+
+
+def _count(context: Context, index: Index) -> Lowered:
+    """How many values of a dependent index count."""
+    low = end_value(context, index.lower) if index.lower is not None else number(context, index.start)
+    high = end_value(context, index.upper) if index.upper is not None else number(context, index.last)
+    count = context.combine(add, [high, context.combine(mul, [low, context.number(-1)]), context.number(1)])
+    return context.combine(max_, [count, context.number(0)])
+
+
+def _only_moving_end(index: Index) -> Affine | None:
+    """The end of a range that outer indices move while the other one stays where it is."""
+    ends = [end for end in (index.lower, index.upper) if end is not None]
+    return ends[0] if len(ends) == 1 and isinstance(ends[0], Affine) else None
+
+
+def _running_sum(context: Context, body: Lowered, index: Index) -> Lowered:
+    """A sum whose range only grows or shrinks with an index outside of the body: running sums, and one for each value."""
+    tensor = with_tensor_axis(body, index)
+    upwards = isinstance(index.upper, Affine)
+    sums = cumsum(tensor.value, axis=-1, reverse=not upwards, exclusive=False)
+    place: Affine | Lowered
+    if isinstance(index.upper, Affine):
+        place = plus(index.upper, Affine({}, index.start), -1)  # the last one that counts
+        low, _ = bounds(place)
+        if not (isinstance(low, int) and low >= 0):  # none may count: a zero in front of the sums
+            sums = pad(sums, axis=-1, before=1, after=0)
+            place = Affine(place.indices, place.rest + 1)
+            if not (isinstance(low, int) and low >= -1):
+                place = between(context, place, 0, index.extent)
+    else:
+        assert isinstance(index.lower, Affine)
+        place = plus(index.lower, Affine({}, index.start), -1)
+        spare = index.extent - 1 - bounds(place)[1]
+        if not (isinstance(spare, int) and spare >= 0):
+            sums = pad(sums, axis=-1, before=0, after=1)
+            if not (isinstance(spare, int) and spare >= -1):
+                place = between(context, place, 0, index.extent)
+    return taken(context, Lowered(sums, tensor.axes, tensor.depth), [place])
 
 
 def _product(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
@@ -131,26 +123,58 @@ def _product(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
     (body,) = xs
     if bound is None:
         return body
-    value, axes = body.value, list(body.axes)
     for index in bound:
-        if index not in axes:
-            value = pow_(value, _count(context, index.extent))
+        if index not in body.axes:
+            count = _count(context, index) if index.dependent else number(context, index.extent)
+            body = context.combine(pow_, [body, count])
             continue
-        k, rank = axes.index(index), len(axes)
-        if k != rank - 1:
-            order = [*(j for j in range(rank) if j != k), k]
-            value = transpose(value, axes=tuple(j - rank for j in order))
-        axes.remove(index)
+        if index.dependent:
+            body = context.combine(select, [mask(context, index), body, context.number(1)])
+        k, rank, tail = body.axes.index(index), body.value.type.rank, body.tail
+        order = [*(j for j in range(rank) if j != k), k]
+        value = body.value if k == rank - 1 else transpose(body.value, axes=tuple(j - rank for j in order))
+        assert not tail, "a product of matrices has no order of its own"
         value = prod(with_shape(value, (*value.shape[:-1], index.extent)), axis=-1)
-    return Lowered(value, tuple(axes), min(body.depth, scope.depth))
+        body = Lowered(value, tuple(a for a in body.axes if a is not index), body.depth)
+    return _closed(body, scope)
+
+
+def _extreme(op: Any, nothing: float) -> Callable[[Context, Any, Scope, list[Lowered]], Lowered]:
+    """The handler of a reduction whose value over nothing is infinite."""
+
+    def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+        bound = _indices(context, expr, scope)
+        (body,) = xs
+        if bound is None:
+            return body
+        for index in bound:
+            if index.dependent:
+                body = context.combine(select, [mask(context, index), body, context.number(nothing)])
+        value = body.value
+        places = tuple(k - value.type.rank for k, a in enumerate(body.axes) if a in bound)
+        if places:
+            front, tail = value.shape[: len(body.axes)], value.shape[len(body.axes) :]
+            full = (*(a.extent if a in bound else d for a, d in zip(body.axes, front, strict=True)), *tail)
+            value = op(with_shape(value, full), axes=places)
+        return _closed(Lowered(value, tuple(a for a in body.axes if a not in bound), body.depth), scope)
+
+    return build
 
 
 def _body(expr: Any) -> tuple[Any, ...]:
     return (expr.function,)
 
 
-HANDLERS: dict[Any, Handler] = {
+def _factors(expr: Any) -> tuple[Any, ...]:
+    """The factors of what is summed, one by one: some may not depend on the index, some are deltas."""
+    function = expr.function
+    return tuple(function.args) if type(function) is sp.Mul else (function,)
+
+
+HANDLERS: dict[Any, Handler] = deltas.HANDLERS | {
     sp.Indexed: Handler(_element, children=lambda expr: ()),
-    sp.Sum: Handler(_sum, children=_body, opens=True),
+    sp.Sum: Handler(_sum, children=_factors, opens=True),
     sp.Product: Handler(_product, children=_body, opens=True),
+    MaxOver: Handler(_extreme(reduce_max, -math.inf), children=_body, opens=True),
+    MinOver: Handler(_extreme(reduce_min, math.inf), children=_body, opens=True),
 }

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
-from sympy.matrices.expressions.matexpr import MatrixElement
 
 from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError, UnsupportedExpressionError
@@ -18,7 +17,7 @@ from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler, lookup
 from sym2tf.frontend.packed import immutable, pack, unpacked
-from sym2tf.frontend.scan import TENSORS, binds_symbols, is_leaf, occurring, scan
+from sym2tf.frontend.scan import ELEMENTS, TENSORS, binds_symbols, is_leaf, occurring, scan
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.ops.values import with_kind
@@ -53,7 +52,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
         A graph with one output per leaf, named by its path (`"out"` for a single expression). `info` holds:
         `"args"`, the nest of arguments with input names as leaves; `"outputs"`, the nest of output names; `"sizes"`,
         size name -> SymPy symbol; `"reaches"`, how far subscripts reach on axes that may be longer; `"extents"`, the
-        numbers of terms of sums, which must not be negative.
+        numbers of terms of sums, which must not be negative; `"firsts"`, the first elements that subscripts reach.
 
     Raises:
         UnsupportedExpressionError: lists every sub-expression that cannot be lowered.
@@ -87,6 +86,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
         "sizes": {name: symbol for symbol, name in context.sizes.items()},
         "reaches": tuple((_input_name(context, base), axis, size) for base, axis, size in context.reaches),
         "extents": tuple(dict.fromkeys(e for e in context.extents if not isinstance(e, int))),
+        "firsts": tuple(dict.fromkeys(context.firsts)),
     }
     inputs = [context.inputs[leaf].id for leaf in order if leaf not in context.sizes]
     return context.builder.build(inputs, {n: v.id for n, v in zip(names, values, strict=True)}, info)
@@ -133,7 +133,7 @@ def _with_symbols(args: Any, roots: Sequence[Any]) -> Any:
 
 
 def _argument(thing: Any, path: str) -> Any:
-    if isinstance(thing, sp.IndexedBase | sp.Indexed | MatrixElement) or (isinstance(thing, sp.Basic) and is_leaf(thing)):
+    if isinstance(thing, (*TENSORS, *ELEMENTS)) or (isinstance(thing, sp.Basic) and is_leaf(thing)):
         return thing
     if isinstance(thing, sp.MatrixBase) and all(is_leaf(e) and not isinstance(e, TENSORS) for e in thing.flat()):
         return immutable(thing)

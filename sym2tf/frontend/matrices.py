@@ -19,7 +19,7 @@ from sym2tf.errors import ShapeError
 from sym2tf.frontend import explicit, factorizations, patterned
 from sym2tf.frontend.context import Context, Lowered, Scope
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.indexed import element_of
+from sym2tf.frontend.subscripts import subscripted
 from sym2tf.frontend.tensors import contracted, dimension, identity, ones, same_shape, swapped, told
 from sym2tf.ops.arithmetic import add, mul, pow_
 from sym2tf.ops.decompositions import sqrtm
@@ -38,7 +38,7 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
     if expr in context.types:
         return Lowered(context.input(expr))
     base = xs[0] if xs else Lowered(context.input(expr.parent))
-    return element_of(context, expr, base, (expr.i, expr.j), scope)
+    return subscripted(context, expr, base, (expr.i, expr.j), scope)
 
 
 def _parent(expr: Any) -> tuple[Any, ...]:

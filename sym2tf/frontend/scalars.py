@@ -9,15 +9,16 @@ from sympy.codegen import cfunctions
 from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
-from sym2tf.frontend.context import Context, Lowered, Scope
+from sym2tf.frontend.context import Affine, Context, Lowered, Scope
 from sym2tf.frontend.handlers import Handler, elementwise, of_matrices, require_one_shape, rewritten
 from sym2tf.frontend.numbers import exact_number
+from sym2tf.frontend.subscripts import affine_value
 from sym2tf.ir.types import Kind
 from sym2tf.nn.activations import ACTIVATIONS
 from sym2tf.ops import BY_SYMPY
 from sym2tf.ops.arithmetic import pow_
 from sym2tf.ops.elementary import exp, expm1, log1p
-from sym2tf.ops.leaves import iota, size
+from sym2tf.ops.leaves import size
 from sym2tf.ops.logic import equal, less, less_equal, not_, not_equal, select, xor
 from sym2tf.ops.special import digamma, polygamma
 from sym2tf.ops.values import apply
@@ -38,8 +39,7 @@ def _named(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowe
 def _symbol(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     index = scope.find(expr)
     if index is not None:
-        attributes = {"start": index.start, "size": index.extent}
-        return Lowered(apply(context.builder, iota, (), attributes), (index,), index.depth)
+        return affine_value(context, Affine({**index.offset.indices, index: 1}, index.offset.rest))
     if expr in context.sizes:
         dim = context.size_of(expr)
         return Lowered(apply(context.builder, size, (), {"size": dim}))
@@ -143,7 +143,6 @@ _DEFINED = {  # classes that are other classes written differently
     sp.frac: lambda e: e.args[0] - sp.floor(e.args[0]),
     sp.Heaviside: _heaviside,
     sp.sinc: _sinc,
-    sp.KroneckerDelta: lambda e: sp.Piecewise((1, sp.Eq(e.args[0], e.args[1])), (0, True)),
     sp.ITE: lambda e: sp.Piecewise((e.args[1], e.args[0]), (e.args[2], True), evaluate=False),
     sp.Implies: lambda e: sp.Or(sp.Not(e.args[0]), e.args[1], evaluate=False),
     sp.Equivalent: lambda e: sp.Or(sp.And(*e.args), sp.And(*map(sp.Not, e.args))),

@@ -21,16 +21,26 @@ from sympy.tensor.array.expressions.array_expressions import (
     ZeroArray,
 )
 
-from sym2tf.errors import ArgumentError, UnusedDataWarning, warn
-from sym2tf.frontend.context import Context, Index, Scope, leaf_name
+from sym2tf.errors import ArgumentError, ShapeError, UnusedDataWarning, warn
+from sym2tf.frontend.binders import BINDERS, body, ends_of, limits, opened
+from sym2tf.frontend.context import Affine, Context, Index, Scope, leaf_name
+from sym2tf.frontend.describe import describe
 from sym2tf.frontend.matrix_parts import body_of_function, dimensions, matrix_parts
-from sym2tf.frontend.ranges import MAX_ELEMENTS, NotAffineError, affine, largest, size_symbols
+from sym2tf.frontend.ranges import (
+    NotAffineError,
+    affine,
+    bounds,
+    data_in,
+    interval,
+    largest,
+    size_symbols,
+    symbols_in,
+)
 from sym2tf.ir.dims import Dim, Size, linear_in_one
-from sym2tf.ir.types import BOOLEAN, REAL, Kind, TensorType
+from sym2tf.ir.types import Kind, TensorType
 
 Reach = tuple[int, Size]  # (axis from the left, elements needed)
 
-BINDERS = (sp.Sum, sp.Product, sp.FunctionMatrix)  # what gives symbols a range inside its body
 ELEMENTS = (sp.Indexed, MatrixElement, ArrayElement)
 TENSORS = (sp.IndexedBase, sp.MatrixSymbol, ArraySymbol)  # leaves with a core shape
 APPLIED = (ElementwiseApplyFunction, ArrayElementwiseApplyFunc)
@@ -50,7 +60,7 @@ def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None
         order: the order in which the user wants free indices as output axes.
     """
     opaque = set(arguments or ())
-    _sizes(context, exprs, opaque)
+    _sizes(context, exprs, opaque, set(order))
     uses = _Uses(context, opaque)
     uses.free_indices(exprs, order)
     for root in exprs:
@@ -63,10 +73,13 @@ def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None
 
 
 def children(expr: Any) -> Iterable[Any]:
-    """What lowering will look at below `expr`; bounds, subscripts and leaves are not expressions."""
+    """What lowering will look at below `expr`; of bounds and subscripts only the data in them, of leaves nothing."""
     if isinstance(expr, BINDERS):
-        return (body(expr),)
-    if isinstance(expr, sp.Indexed | sp.Idx) or is_leaf(expr):
+        return (body(expr), *(element for end in ends_of(expr) for element in data_in(end)))
+    if isinstance(expr, ELEMENTS):
+        data = [element for subscript in subscripts_of(expr) for element in data_in(subscript)]
+        return data if isinstance(expr, sp.Indexed) else [*matrix_parts(expr), *data]
+    if isinstance(expr, sp.Idx) or is_leaf(expr):
         return ()
     if isinstance(expr, PARTED):
         return matrix_parts(expr)
@@ -87,11 +100,6 @@ def is_leaf(expr: Any) -> bool:
     return isinstance(expr, sp.Symbol | sp.MatrixSymbol | ArraySymbol | sp.core.function.AppliedUndef)
 
 
-def body(expr: Any) -> Any:
-    """What a `Sum`, `Product` or `FunctionMatrix` says of each value of its indices."""
-    return expr.lamda.expr if isinstance(expr, sp.FunctionMatrix) else expr.function
-
-
 def base_of(element: Any) -> Any:
     """What an element is taken of."""
     return element.args[0] if isinstance(element, MatrixElement | ArrayElement) else element.base
@@ -100,20 +108,6 @@ def base_of(element: Any) -> Any:
 def subscripts_of(element: Any) -> tuple[Any, ...]:
     """Where an element stands."""
     return (element.i, element.j) if isinstance(element, MatrixElement) else tuple(element.indices)
-
-
-def limits(expr: Any) -> list[tuple[Any, Any, Any]]:
-    """`(symbol, lower, upper)` for each index that `expr` binds, the outermost last; bounds may be None."""
-    if isinstance(expr, sp.FunctionMatrix):
-        return [(s, sp.S.Zero, d - 1) for s, d in zip(expr.lamda.variables, expr.shape, strict=True)]
-    found = []
-    for limit in expr.limits:
-        symbol, *bounds = limit
-        lower, upper = bounds if len(bounds) == 2 else (None, None)
-        if lower is None and isinstance(symbol, sp.Idx):
-            lower, upper = symbol.lower, symbol.upper
-        found.append((symbol, lower, upper))
-    return found
 
 
 def _walk(exprs: Iterable[Any], opaque: set[Any]) -> Iterator[Any]:
@@ -134,24 +128,37 @@ def occurring(exprs: Iterable[Any]) -> set[Any]:
     return {base_of(e) if isinstance(e, ELEMENTS) else e for e in found if is_leaf(e) or isinstance(e, ELEMENTS)}
 
 
-def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any]) -> None:
-    """Register every symbol that stands in a bound or a declared shape."""
-    found: dict[Any, None] = {}
+def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any], indices: set[Any]) -> None:
+    """Register every symbol that stands in a bound or a declared shape, or that a subscript is divided by."""
+    found: set[Any] = set()
     for expr in _walk(exprs, opaque):
         if isinstance(expr, BINDERS):
             bound = {symbol for symbol, _, _ in limits(expr)}
-            for _, lower, upper in limits(expr):
-                for end in (lower, upper):
-                    if end is not None:
-                        found |= dict.fromkeys(size_symbols(end) - bound)
-        elif isinstance(expr, sp.Indexed):
-            for entry in (*(expr.base.shape or ()), *_idx_bounds(expr.indices)):
-                found |= dict.fromkeys(size_symbols(entry))
+            for end in ends_of(expr):
+                found |= size_symbols(end) - bound
+        entries: Iterable[Any] = ()
+        if isinstance(expr, sp.Indexed):
+            entries = (*(expr.base.shape or ()), *_idx_bounds(expr.indices))
         elif isinstance(expr, PARTED):
-            for entry in dimensions(expr):
-                found |= dict.fromkeys(size_symbols(entry))
-    for symbol in sorted(set(found) - _bound_symbols(exprs, opaque), key=str):
+            entries = dimensions(expr)
+        if isinstance(expr, ELEMENTS):
+            entries = (*entries, *_divisors(subscripts_of(expr)))
+        for entry in entries:
+            found |= size_symbols(entry)
+    for symbol in sorted(found - _bound_symbols(exprs, opaque) - indices, key=str):
         context.size_of(symbol)
+
+
+def _divisors(subscripts: Iterable[Any]) -> Iterator[Any]:
+    """What integers are divided by in subscripts, as in `x[Mod(i + 1, n)]` and `x[floor(i/m)]`."""
+    stack = list(subscripts)
+    while stack:
+        part = stack.pop()
+        if isinstance(part, sp.Mod):
+            yield part.args[1]
+        elif isinstance(part, sp.Pow) and part.exp.is_negative:
+            yield part.base
+        stack.extend(getattr(part, "args", ()))
 
 
 def _bound_symbols(exprs: Iterable[Any], opaque: set[Any]) -> set[Any]:
@@ -180,8 +187,11 @@ def _idx_bounds(indices: Iterable[Any]) -> Iterator[Any]:
                 yield symbol.upper
 
 
-def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[Any]]:
-    """The symbols that no enclosing sum binds where they stand in subscripts, with these; an Idx may stand alone."""
+def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any], order: Iterable[Any]) -> dict[Any, list[Any]]:
+    """The symbols that no enclosing sum binds where they stand in subscripts, with these; an Idx may stand alone.
+
+    In the bounds of a sum, too, an Idx is an index, and so is what `order` says.
+    """
     none: frozenset[Any] = frozenset()
     stack, seen = [(expr, none) for expr in exprs], set()
     used: dict[Any, list[Any]] = {}
@@ -191,13 +201,17 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, lis
             continue
         seen.add((id(expr), bound))
         if isinstance(expr, BINDERS):
-            stack.append((body(expr), bound | {symbol for symbol, _, _ in limits(expr)}))
+            inner = bound | {symbol for symbol, _, _ in limits(expr)}
+            stack.extend((child, inner) for child in children(expr))
+            for end in ends_of(expr):
+                for s in set(symbols_in(end, inside=False)) - inner:
+                    if isinstance(s, sp.Idx) or s in order:
+                        used.setdefault(s, []).append(end)
         elif isinstance(expr, ELEMENTS):
             if expr not in opaque:
                 for subscript in subscripts_of(expr):
-                    for s in subscript.free_symbols - bound:
-                        if isinstance(s, sp.Symbol | sp.Idx):
-                            used.setdefault(s, []).append(subscript)
+                    for s in set(symbols_in(subscript, inside=False)) - bound:
+                        used.setdefault(s, []).append(subscript)
                 stack.extend((child, bound) for child in children(expr))
         elif isinstance(expr, sp.Idx):
             if expr not in bound and expr not in opaque:
@@ -207,27 +221,46 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, lis
     return used
 
 
-def _dimensions_of_subscripts(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[Any]]:
-    """For each symbol that is a whole subscript of a matrix, the dimensions along which it runs."""
-    found: dict[Any, list[Any]] = {}
+def _declared_lengths(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[tuple[Any, Any]]]:
+    """For each symbol that is a whole subscript, the declared lengths of the axes along which it runs, and where."""
+    found: dict[Any, list[tuple[Any, Any]]] = {}
     for e in _walk(exprs, opaque):
-        if isinstance(e, MatrixElement):
-            for symbol, dim in zip((e.i, e.j), e.parent.shape, strict=True):
-                found.setdefault(symbol, []).append(dim)
+        if isinstance(e, ELEMENTS) and e not in opaque:
+            shape = e.parent.shape if isinstance(e, MatrixElement) else getattr(base_of(e), "shape", None) or ()
+            for symbol, dim in zip(subscripts_of(e), shape, strict=False):
+                found.setdefault(symbol, []).append((dim, e))
     return found
 
 
-def _bottom(expr: Any, axis: int, indices: Mapping[Index, int], rest: Size) -> tuple[Size, str]:
+def _bottom(expr: Any, axis: int, place: Affine) -> tuple[Size, str]:
     """The first element that a subscript reaches and, where this is because a sum starts there, words for it."""
-    low, why = rest, ""
-    for index, coefficient in indices.items():
-        last = index.start + index.extent - 1
-        low = low + coefficient * (index.start if coefficient > 0 else last)
-        if subscripts_of(expr)[axis] == index.symbol and index.depth:
+    low, why = bounds(place)[0], ""
+    for index in place.indices:
+        if subscripts_of(expr)[axis] == index.symbol and index.depth and not index.dependent and not index.offset.indices:
             why = f"the sum starts at {index.symbol} = {index.start} and indices count from zero"
-            if isinstance(last, Dim) and linear_in_one(last) == (str(last), 1, 0):
-                why += f"; write ({index.symbol}, 0, {last} - {index.start})"
+            if isinstance(index.last, Dim) and linear_in_one(index.last) == (str(index.last), 1, 0):
+                why += f"; write ({index.symbol}, 0, {index.last} - {index.start})"
     return low, why
+
+
+def _refuse_two_ranges(free: Iterable[Any]) -> None:
+    """Two Idx of one name with different ranges are two indices to SymPy; nobody means that.
+
+    Raises:
+        ShapeError: names both ranges.
+    """
+    first: dict[str, Any] = {}
+    for index in free:
+        other = first.setdefault(str(index), index)
+        if other is not index:
+            both = " and ".join(_range_text(i) for i in (other, index))
+            raise ShapeError(f"the free index {index} has two ranges: {both}")
+
+
+def _range_text(index: Any) -> str:
+    if not isinstance(index, sp.Idx) or index.upper is None:
+        return "that of the data"
+    return f"{index.lower} to {index.upper}"
 
 
 class _Uses:
@@ -238,13 +271,14 @@ class _Uses:
         self.opaque = opaque
         self.leaves: dict[Any, None] = {}
         self.reaches: dict[Any, list[Reach]] = {}
+        self.ranks: dict[Any, int] = {}  # numbers of subscripts
         self.ranged: set[tuple[Any, int]] = set()  # axes on which an index runs
         self.bottoms: dict[tuple[Any, int], list[tuple[Size, str]]] = {}  # first elements, and why they are first
         self.kinds: dict[Any, Kind] = {}
 
     def free_indices(self, exprs: Sequence[Any], order: Sequence[Any]) -> None:
         """Symbols in subscripts that nothing binds become output axes, sorted by name unless `order` says."""
-        used = _unbound_subscripts(exprs, self.opaque)
+        used = _unbound_subscripts(exprs, self.opaque, order)
         # the free symbols of an Idx with a range hold the sizes of the range too
         bound = _bound_symbols(exprs, self.opaque)
         for symbol in used:
@@ -252,28 +286,43 @@ class _Uses:
                 self.context.size_of(symbol)
         free = [s for s in used if s not in self.context.sizes]
         idx_labels = {s.label for s in free if isinstance(s, sp.Idx)}
+        self._integer_arguments(s for s in free if s in self.opaque)
         free = [s for s in free if s not in idx_labels and s not in self.opaque]
+        _refuse_two_ranges(free)
         unknown = [s for s in order if s not in free]
         if unknown:
             raise ArgumentError(f"indices= names {', '.join(map(str, unknown))}, which is no free index")
         position = {s: k for k, s in enumerate(order)}
-        dims = _dimensions_of_subscripts(exprs, self.opaque)
+        lengths = _declared_lengths(exprs, self.opaque)
         for symbol in free:
             key = (0, position.get(symbol, len(position)), str(symbol))
-            start, extent = self._free_range(symbol, dims.get(symbol, ()))
+            start, extent = self._free_range(symbol, lengths.get(symbol, ()))
             self.context.root.indices[symbol] = Index(symbol, start, extent, key, 0)
 
-    def _free_range(self, symbol: Any, dims: Iterable[Any]) -> tuple[Size, Size]:
+    def _integer_arguments(self, symbols: Iterable[Any]) -> None:
+        """Arguments in subscripts are integers that the caller gives."""
+        for symbol in symbols:
+            self.context.integers.add(symbol)
+            self.kinds[symbol] = Kind.INTEGER
+
+    def _free_range(self, symbol: Any, lengths: Iterable[tuple[Any, Any]]) -> tuple[Size, Size]:
         if isinstance(symbol, sp.Idx) and symbol.upper is not None:
             _, lower = affine(symbol.lower, self.context, Scope())
             _, upper = affine(symbol.upper, self.context, Scope())
             return lower, upper - lower + 1
-        for dim in dims:  # the first; others that differ are found where the subscript is lowered
+        known: list[tuple[Size, Any]] = []
+        for length, element in lengths:
             try:
-                return 0, affine(dim, self.context, Scope())[1]
+                known.append((affine(length, self.context, Scope())[1], element))
             except NotAffineError:
-                continue  # reported where the matrix is lowered
-        return 0, self.context.fresh_size(f"n_{symbol}")
+                continue  # reported where the tensor is lowered
+        for length, element in known[1:]:
+            if length != known[0][0]:
+                raise ShapeError(
+                    f"the free index {symbol} runs over axes of different lengths: {known[0][0]} in "
+                    f"{describe(known[0][1])} and {length} in {describe(element)}"
+                )
+        return 0, known[0][0] if known else self.context.fresh_size(f"n_{symbol}")
 
     def visit(self, root: Any) -> None:
         """Collect below one expression."""
@@ -287,9 +336,10 @@ class _Uses:
             if isinstance(expr, sp.Basic) and expr in self.opaque and not isinstance(expr, TENSORS):
                 self.leaves.setdefault(expr, None)
             elif isinstance(expr, BINDERS):
-                inner = self._open(expr, scope)
+                inner = opened(self.context, expr, scope)
                 if inner is not None:
                     stack.append((body(expr), inner))
+                    stack.extend((element, inner) for element in self._data(ends_of(expr)))
             elif isinstance(expr, APPLIED):
                 symbol, function = body_of_function(expr)
                 stack += [
@@ -301,12 +351,15 @@ class _Uses:
                     self._subscripts(expr, scope)
                 else:
                     stack.append((base_of(expr), scope))
+                stack.extend((element, scope) for element in self._data(subscripts_of(expr)))
             elif is_leaf(expr):
                 if not scope.binds(expr) and expr not in self.context.sizes:
                     self.leaves.setdefault(expr, None)
             else:
                 if isinstance(expr, sp.logic.boolalg.BooleanFunction | sp.Piecewise):
                     self._conditions(expr)
+                elif isinstance(expr, sp.KroneckerDelta):
+                    self._data(expr.args)
                 stack.extend((child, scope) for child in children(expr))
 
     def _conditions(self, expr: Any) -> None:
@@ -319,74 +372,44 @@ class _Uses:
             if isinstance(place, sp.Symbol):
                 self.kinds[place] = Kind.BOOLEAN
 
-    def _open(self, expr: Any, scope: Scope) -> Scope | None:
-        """The scope of a sum, with the ranges of its indices; None, and a problem noted, when they cannot be had."""
-        context = self.context
-        ranges: dict[Any, tuple[Size, Size]] = {}
-        for symbol, lower, upper in limits(expr):
-            if lower is None:
-                ranges[symbol] = (0, context.fresh_size(f"n_{symbol}"))
-                continue
-            if upper in (sp.oo, sp.S.Infinity) or lower == -sp.oo:
-                context.unsupported(expr, None, "an infinite sum or product: find its closed form with .doit()")
-                return None
-            try:
-                (low_indices, low), (up_indices, up) = (affine(e, context, scope) for e in (lower, upper))
-            except NotAffineError as reason:
-                context.unsupported(expr, None, f"a bound that is not a size: {reason}")
-                return None
-            names = {i.symbol for i in (*low_indices, *up_indices)} | {
-                s for s, _, _ in limits(expr) for end in (lower, upper) if s in end.free_symbols
-            }
-            if names:
-                context.unsupported(
-                    expr,
-                    None,
-                    f"a bound that depends on the index {sorted(map(str, names))[0]}: "
-                    "write a rectangular sum with a Piecewise mask",
-                )
-                return None
-            extent = up - low + 1
-            if isinstance(extent, int) and extent > MAX_ELEMENTS:
-                advice = f"{extent} terms, more than {MAX_ELEMENTS}: find a closed form with .doit()"
-                context.unsupported(expr, None, advice)
-                return None
-            if isinstance(extent, int) and extent < 0:
-                advice = f"the upper bound {upper} lies below the lower bound {lower}: reverse them by hand"
-                context.unsupported(expr, None, advice)
-                return None
-            context.extents.append(extent)
-            ranges[symbol] = (low, extent)
-        return context.bind((id(expr), scope), ranges)
+    def _data(self, exprs: Iterable[Any]) -> list[Any]:
+        """The elements of data in subscripts and bounds, which makes the data integers."""
+        elements = [element for expr in exprs for element in data_in(expr)]
+        for element in elements:
+            self.kinds[element if element in self.opaque else element.base] = Kind.INTEGER
+        return elements
 
     def _subscripts(self, expr: Any, scope: Scope) -> None:
-        base = base_of(expr)
+        base, subscripts = base_of(expr), subscripts_of(expr)
         self.leaves.setdefault(base, None)
         reaches = self.reaches.setdefault(base, [])
-        for axis, subscript in enumerate(subscripts_of(expr)):
+        self.ranks[base] = max(self.ranks.get(base, 1), len(subscripts))
+        for axis, subscript in enumerate(subscripts):
             try:
-                indices, rest = affine(subscript, self.context, scope)
-            except NotAffineError:
-                continue  # reported where the subscript is lowered
-            top: Size = rest + 1
-            for index, coefficient in indices.items():
-                top = top + coefficient * (index.start + index.extent - 1 if coefficient > 0 else index.start)
-            reaches.append((axis, top))
-            self.bottoms.setdefault((base, axis), []).append(_bottom(expr, axis, indices, rest))
-            if indices:
+                place = affine(subscript, self.context, scope)
+                low, high = bounds(place)
+            except NotAffineError:  # reported, if it is no integer either, where the subscript is lowered
+                reach = interval(subscript, self.context, scope)
+                if reach is not None:
+                    reaches.append((axis, reach[1] + 1))
+                    self.ranged.add((base, axis))
+                continue
+            reaches.append((axis, high + 1))
+            if not isinstance(low, int):
+                self.context.firsts.append(low)
+            self.bottoms.setdefault((base, axis), []).append(_bottom(expr, axis, place))
+            if place.indices:
                 self.ranged.add((base, axis))
 
     def decide_shapes(self) -> None:
         """Give every leaf its type."""
         for leaf in self.leaves:
-            if isinstance(leaf, TENSORS):
-                self.context.types[leaf] = TensorType(Kind.REAL, self._shape(leaf))
-            else:
-                self.context.types[leaf] = BOOLEAN if self.kinds.get(leaf) is Kind.BOOLEAN else REAL
+            shape = self._shape(leaf) if isinstance(leaf, TENSORS) else ()
+            self.context.types[leaf] = TensorType(self.kinds.get(leaf, Kind.REAL), shape)
 
     def _shape(self, base: Any) -> tuple[Size, ...]:
         reaches = self.reaches.get(base, [])
-        rank = len(base.shape) if base.shape else 1 + max((axis for axis, _ in reaches), default=0)
+        rank = len(base.shape) if base.shape else self.ranks.get(base, 1)
         shape: list[Size] = []
         for axis in range(rank):
             needed = [size for a, size in reaches if a == axis]
@@ -423,8 +446,9 @@ class _Uses:
 
     def _warn_unused(self, base: Any, axis: int) -> None:
         """Sums that count from one drop the first of the data."""
-        bottoms = [(low, why) for low, why in self.bottoms[base, axis] if isinstance(low, int)]
-        if len(bottoms) < len(self.bottoms[base, axis]):
+        all_bottoms = self.bottoms.get((base, axis), [])
+        bottoms = [(low, why) for low, why in all_bottoms if isinstance(low, int)]
+        if not bottoms or len(bottoms) < len(all_bottoms):
             return
         low, why = min(bottoms)
         if low > 0 and why:
