@@ -23,7 +23,7 @@ from sym2tf.ops.values import Value
 from sym2tf.passes.counting import operation_count, use_counts
 from sym2tf.passes.machine import choose_machine_operations
 from sym2tf.passes.pipeline import PassRecord, Report, optimize, prune
-from sym2tf.passes.reductions import reduce_less
+from sym2tf.passes.contraction import contract
 from sym2tf.passes.sharing import WINDOW, share
 
 a, b, c, d, w, x, y, z = sp.symbols("a b c d w x y z")
@@ -254,7 +254,7 @@ def test_sum_over_a_length_of_one_is_no_sum() -> None:
     builder = Builder()
     value = Value(builder, builder.add(input_, (), {"name": "u", "symbol": "u", "type": REAL}))
     total = sum_(expand(value, axis=-1), axes=(-1,))
-    after, fired = reduce_less(builder.build([value.id], {"out": total.id}))
+    after, fired = contract(builder.build([value.id], {"out": total.id}))
     assert after.outputs["out"] == after.inputs[0]
     assert fired["sum over an axis of length 1"] == 1
 
@@ -275,7 +275,7 @@ def test_factor_outside_a_masked_sum_agrees_where_the_mask_hides_nan() -> None:
     u = Value(builder, builder.add(input_, (), {"name": "u", "symbol": "u", "type": size}))
     v = Value(builder, builder.add(input_, (), {"name": "v", "symbol": "v", "type": REAL}))
     total = sum_(v * select(less(0, u), log(u), 0), axes=(-1,))
-    after, fired = reduce_less(builder.build([u.id, v.id], {"out": total.id}))
+    after, fired = contract(builder.build([u.id, v.id], {"out": total.id}))
     assert fired["constant factor out of a sum"] == 1
     with np.errstate(all="ignore"):
         got = evaluate(after.validate(), {"u": np.array([-1.0, 2.0, 0.0]), "v": 3.0})["out"]

@@ -23,7 +23,7 @@ from sym2tf.ops.values import Value
 from sym2tf.passes.counting import operation_count
 from sym2tf.passes.machine import choose_machine_operations
 from sym2tf.passes.pipeline import LEVELS, optimize, prune
-from sym2tf.passes.reductions import reduce_less
+from sym2tf.passes.contraction import contract
 from sym2tf.passes.sharing import share
 
 N, M = size_symbol("n"), size_symbol("m")
@@ -116,9 +116,9 @@ PASSES = {
     "prune": prune,
     "sharing": share,
     "sharing, exact": lambda graph: share(graph, exact=True),
-    "reductions": reduce_less,
-    "reductions, split": lambda graph: reduce_less(graph, split=True),
-    "reductions, exact": lambda graph: reduce_less(graph, exact=True),
+    "contraction": contract,
+    "contraction, split": lambda graph: contract(graph, split=True),
+    "contraction, exact": lambda graph: contract(graph, exact=True),
     "machine": choose_machine_operations,
     "machine, exact": lambda graph: choose_machine_operations(graph, exact=True),
 }
@@ -133,7 +133,7 @@ def test_pass_is_valid_and_keeps_the_values(name: str, graph: Graph) -> None:
     assert_same_values(graph, after)
 
 
-@pytest.mark.parametrize("name", ["prune", "sharing", "reductions"])
+@pytest.mark.parametrize("name", ["prune", "sharing", "contraction"])
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(graph=graphs())
 def test_pass_run_again_changes_nothing(name: str, graph: Graph) -> None:

@@ -7,22 +7,25 @@ Every function keeps the inputs of the graph in place (products append theirs af
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from string import ascii_lowercase
 
 from sym2tf.autodiff.forward import tangents
 from sym2tf.autodiff.removable import resolve_removable
 from sym2tf.autodiff.reverse import cotangents
 from sym2tf.collection import collection_paused
 from sym2tf.errors import DifferentiationError
-from sym2tf.ir.dims import Size
+from sym2tf.ir.dims import Size, evaluate_size, size_names
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
-from sym2tf.ops.arithmetic import cast
-from sym2tf.ops.indexing import expand, transpose
-from sym2tf.ops.leaves import input_, iota
-from sym2tf.ops.logic import and_, equal
+from sym2tf.ops.assembly import eye, reshape, stack
+from sym2tf.ops.contraction import einsum
+from sym2tf.ops.indexing import transpose
+from sym2tf.ops.leaves import input_
 from sym2tf.ops.values import Value, apply, constant, with_rank, with_shape
 
 Wrt = Sequence[int]  # input nodes of the graph
+
+NOMINAL = 64  # elements along an axis whose length is a symbol
 
 
 @collection_paused()
@@ -56,13 +59,14 @@ def gradient(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
 def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
     """The derivative of every element of each output by every element of each of `wrt`.
 
-    Core shape: that of the output, then that of the input. Forward or reverse mode, whichever needs fewer sweeps.
+    Core shape: that of the output, then that of the input. Forward or reverse mode, whichever starts from fewer
+    elements; forward over reverse, then, for a Hessian.
 
     Raises:
         DifferentiationError: an operation has no derivative.
     """
     work = _Work(graph)
-    if _sweeps(work.value(v) for v in wrt) <= _sweeps(work.targets.values()):
+    if _elements(work.value(v) for v in wrt) <= _elements(work.targets.values()):
         answers = _jacobian_forward(work, wrt)
     else:
         answers = _jacobian_reverse(work, wrt)
@@ -77,7 +81,25 @@ def hessian(graph: Graph, wrt: Wrt) -> Graph:
         DifferentiationError: an output is not scalar, or an operation has no derivative.
     """
     first = gradient(graph, wrt)
-    return jacobian(first, [first.inputs[graph.inputs.index(v)] for v in wrt])
+    again = [first.inputs[graph.inputs.index(v)] for v in wrt]
+    work = _Work(first)
+    blocks: dict[str, Value] = {}
+    numbers = [not work.value(v).shape for v in again]
+    for j, v in enumerate(again):
+        x = work.value(v)
+        # The Hessian is symmetric: of two blocks of tensors that hold the same numbers one is derived, and the axes of
+        # the sweep, which stand in front, may stay there.
+        rows = [k for k in range(len(again)) if k >= j or (numbers[j] and numbers[k])]
+        columns = [(name, k) for name in graph.outputs for k in rows]
+        targets = [work.targets[name_of(name, k)] for name, k in columns]
+        found = work.push_forward(targets, [v], [_identity(work.builder, x.shape)])
+        for (name, k), block in zip(columns, found, strict=True):
+            if j != k or numbers[j]:
+                blocks[name_of(name, k, j)] = _front_to_back(block, x.type.rank)
+            if not (numbers[j] and numbers[k]):
+                blocks[name_of(name, j, k)] = block
+    answers = {name_of(name, k): blocks[name_of(name, k)] for name in work.targets for k in range(len(again))}
+    return work.finish(answers, values=False, labels=work.labels(again))
 
 
 @collection_paused()
@@ -202,28 +224,47 @@ def _jacobian_forward(work: _Work, wrt: Wrt) -> dict[str, Value]:
 def _jacobian_reverse(work: _Work, wrt: Wrt) -> dict[str, Value]:
     answers = {}
     for name, target in work.targets.items():
-        found = work.pull_back([target], [_identity(work.builder, target.shape)], wrt)
+        scalars = _scalars(target)
+        if scalars:
+            found = _rows(work, target, scalars, wrt)
+        else:
+            found = work.pull_back([target], [_identity(work.builder, target.shape)], wrt)
         answers.update({name_of(name, k): a for k, a in enumerate(found)})
     return answers
 
 
+def _rows(work: _Work, target: Value, scalars: Sequence[Value], wrt: Wrt) -> list[Value]:
+    """The Jacobian of a tensor put together from scalars: one sweep for each, over what it depends on alone."""
+    gradients = {s.id: work.pull_back([s], [work.number(1)], wrt) for s in scalars}
+    found = []
+    for k, v in enumerate(wrt):
+        shape = work.value(v).shape
+        rows = stack(*(gradients[s.id][k] for s in scalars), axis=-1 - len(shape))
+        found.append(reshape(rows, rank=rows.type.rank, shape=(*target.shape, *shape)))
+    return found
+
+
+def _scalars(target: Value) -> list[Value]:
+    """The elements of a tensor that is put together from scalars, row by row; empty for any other."""
+    builder = target.builder
+    v = builder.operands[target.id][0] if target.node.op is reshape else target.id
+    if builder.nodes[v].op is not stack or builder.nodes[v].type.rank != 1:
+        return []
+    return [Value(builder, u) for u in builder.operands[v]]
+
+
 def _identity(builder: Builder, shape: tuple[Size, ...]) -> Value:
-    """The identity as a tensor of shape `shape + shape`."""
+    """The identity as a tensor of shape `shape + shape`: unit tensors, which the optimiser eliminates."""
     if not shape:
         return constant(builder, 1, Kind.REAL)
+    units = [apply(builder, eye, (), {"size": d}) for d in shape]
     rank = len(shape)
-    masks = []
-    for k, d in enumerate(shape):
-        index = apply(builder, iota, (), {"start": 0, "size": d})
-        rows, columns = index, index
-        for _ in range(rank - 1 - k):
-            columns = expand(columns, axis=-1)
-        for _ in range(2 * rank - 1 - k):
-            rows = expand(rows, axis=-1)
-        masks.append(equal(with_rank(rows, 2 * rank), with_rank(columns, 2 * rank)))
-    mask = masks[0] if rank == 1 else and_(*masks)
-    identity: Value = with_shape(cast(mask, kind=Kind.REAL), shape + shape)
-    return identity
+    if rank == 1:
+        return units[0]
+    letters = ascii_lowercase[: 2 * rank]
+    inputs = tuple(letters[k] + letters[rank + k] for k in range(rank))
+    product: Value = einsum(*units, inputs=inputs, output=letters)
+    return product
 
 
 def _front_to_back(value: Value, rank: int) -> Value:
@@ -235,9 +276,15 @@ def _front_to_back(value: Value, rank: int) -> Value:
     return moved
 
 
-def _sweeps(values: Iterable[Value]) -> int:
-    """How dear a set of seeds is: one sweep for a scalar, about eight scalars' worth for a tensor of unknown size."""
-    return sum(1 if not v.shape else 8 for v in values)
+def _elements(values: Iterable[Value]) -> int:
+    """How many numbers values hold, where a size that is a symbol counts as `NOMINAL`."""
+    total = 0
+    for value in values:
+        elements = 1
+        for d in value.shape:
+            elements *= max(1, evaluate_size(d, dict.fromkeys(size_names(d), NOMINAL)))
+        total += elements
+    return total
 
 
 def _input_name(graph: Graph, v: int) -> str:

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError
 from sym2tf.ir.graph import Builder, Graph
+from sym2tf.passes.contraction import contract
+from sym2tf.passes.linalg import choose_algorithms, has_linear_algebra
 from sym2tf.passes.machine import choose_machine_operations
-from sym2tf.passes.reductions import reduce_less
 from sym2tf.passes.rewriting import rewrite
 from sym2tf.passes.rules import EXACT, REAL, STABLE
 from sym2tf.passes.sharing import share
@@ -119,8 +120,13 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
     run(PRUNE)
     run(REWRITE)
     for _ in range(ROUNDS):
-        if not run(REDUCE):
+        if not run(CONTRACT):
             break
+        run(REWRITE)
+    for _ in range(ROUNDS):
+        if not has_linear_algebra(graph) or not run(ALGORITHMS):
+            break
+        run(CONTRACT)
         run(REWRITE)
     run(SHARE)
     for _ in range(ROUNDS):
@@ -133,7 +139,7 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
 def stabilize(graph: Graph, *, level: Level = "stable") -> Graph:
     """The graph to differentiate: rewritten, so that derivatives start from `logsumexp` and not from what overflows.
 
-    Only the rules run. They keep smooth functions smooth; reductions, sharing and machine operations come after
+    Only the rules run. They keep smooth functions smooth; contractions, sharing and machine operations come after
     differentiation. At level `"exact"` the graph itself.
     """
     return graph if level == "exact" else rewrite(graph, RULES[level])[0]
@@ -168,11 +174,12 @@ def _row(record: PassRecord) -> tuple[str, ...]:
     )
 
 
-# Rules first, since they speak only add, mul and pow. Reductions and rules then take turns: each makes work
+# Rules first, since they speak only add, mul and pow. Contraction and rules then take turns: each makes work
 # for the other. Partial sums are looked for once nothing moves any more, and again in what the machine pass
 # grouped.
 PRUNE = Pass("prune", prune)
 REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))
-REDUCE = Pass("reductions", lambda g, level: reduce_less(g, exact=level == "exact", split=level == "real"))
+CONTRACT = Pass("contraction", lambda g, level: contract(g, exact=level == "exact", split=level == "real"))
+ALGORITHMS = Pass("linear algebra", lambda graph, level: choose_algorithms(graph, exact=level == "exact"))
 SHARE = Pass("sharing", lambda graph, level: share(graph, exact=level == "exact"))
 MACHINE = Pass("machine", lambda g, level: choose_machine_operations(g, exact=level == "exact"))
