@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from benchmarks import calls, growth, memory, tracing, values
+from benchmarks import calls, growth, memory, sparse, tracing, values
 from benchmarks.harness import Table, machine, progress
 
 BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "values": values.run,
     "gradients": values.run_gradients,
     "memory": memory.run,
+    "sparse": sparse.run,
 }
 
 
