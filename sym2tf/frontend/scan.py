@@ -216,6 +216,10 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any], order: Iterable[
         elif isinstance(expr, sp.Idx):
             if expr not in bound and expr not in opaque:
                 used.setdefault(expr, []).append(expr)
+        elif isinstance(expr, sp.KroneckerDelta):
+            stack.extend((child, bound) for child in children(expr))
+            for s in set(symbols_in(expr, inside=False)) & set(order) - bound:
+                used.setdefault(s, []).append(expr)
         elif not (isinstance(expr, sp.Basic) and expr in opaque):
             stack.extend((child, bound) for child in children(expr))
     return used
@@ -241,6 +245,14 @@ def _bottom(expr: Any, axis: int, place: Affine) -> tuple[Size, str]:
             if isinstance(index.last, Dim) and linear_in_one(index.last) == (str(index.last), 1, 0):
                 why += f"; write ({index.symbol}, 0, {index.last} - {index.start})"
     return low, why
+
+
+def _falls_short(place: Affine) -> bool:
+    """Whether a range like that of j in `(j, 0, i - 1)` ends before that of i does: the data end where i does."""
+    return any(
+        isinstance(index.upper, Affine) and index.last not in {outer.last for outer in index.upper.indices}
+        for index in place.indices
+    )
 
 
 def _refuse_two_ranges(free: Iterable[Any]) -> None:
@@ -271,6 +283,7 @@ class _Uses:
         self.opaque = opaque
         self.leaves: dict[Any, None] = {}
         self.reaches: dict[Any, list[Reach]] = {}
+        self.loose: dict[tuple[Any, int], list[Size]] = {}  # reaches of which data have more as a rule
         self.ranks: dict[Any, int] = {}  # numbers of subscripts
         self.ranged: set[tuple[Any, int]] = set()  # axes on which an index runs
         self.bottoms: dict[tuple[Any, int], list[tuple[Size, str]]] = {}  # first elements, and why they are first
@@ -392,13 +405,15 @@ class _Uses:
                 reach = interval(subscript, self.context, scope)
                 if reach is not None:
                     reaches.append((axis, reach[1] + 1))
-                    self.ranged.add((base, axis))
+                continue
+            if _falls_short(place):
+                self.loose.setdefault((base, axis), []).append(high + 1)
                 continue
             reaches.append((axis, high + 1))
             if not isinstance(low, int):
                 self.context.firsts.append(low)
             self.bottoms.setdefault((base, axis), []).append(_bottom(expr, axis, place))
-            if place.indices:
+            if any(c in (1, -1) for c in place.indices.values()):
                 self.ranged.add((base, axis))
 
     def decide_shapes(self) -> None:
@@ -415,6 +430,7 @@ class _Uses:
             needed = [size for a, size in reaches if a == axis]
             if base.shape:
                 declared = self._declared(base, axis)
+                needed += self.loose.get((base, axis), [])
                 self._note(base, axis - rank, [s for s in needed if s != declared])
                 shape.append(declared)
                 continue
@@ -442,6 +458,7 @@ class _Uses:
             top = self.context.fresh_size(f"{leaf_name(base)}_length")
             self._note(base, place, formulas)
         self._note(base, place, [max(numbers)] if numbers else [])
+        self._note(base, place, [size for size in self.loose.get((base, axis), []) if size != top])
         return top
 
     def _warn_unused(self, base: Any, axis: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from sym2tf.errors import SizeError
-from sym2tf.ir.dims import Size, evaluate_size, linear_in_one, size_names
+from sym2tf.ir.dims import Size, evaluate_size, linear_in_one, size_names, substitute_size
 from sym2tf.ir.graph import Graph
 
 
@@ -33,18 +33,40 @@ class Binding:
         reaches = graph.info.get("reaches", ())
         self.axes += [Axis(name, axis, length, exact=False) for name, axis, length in reaches]
         self.extents: tuple[Size, ...] = graph.info.get("extents", ())
+        self.firsts: tuple[Size, ...] = graph.info.get("firsts", ())
         self.names = sorted(graph.size_names() | frozenset(graph.info.get("sizes", ())))
-        self.used = graph.size_names()
+        self.used = self.with_origins(graph.size_names())
 
     @cached_property
-    def sources(self) -> dict[str, tuple[Axis, int, int]]:
-        """For each size that data can bind: `(axis, slope, offset)` with length = slope*size + offset."""
-        found: dict[str, tuple[Axis, int, int]] = {}
+    def sources(self) -> dict[str, tuple[Axis, int, Size]]:
+        """For each size that data can bind: `(axis, slope, offset)` with length = slope*size + offset.
+
+        An offset holds only sizes that stand before it: `x[i + j]` has `n_i + m - 1` elements, of which other data say m.
+        """
+        found: dict[str, tuple[Axis, int, Size]] = {}
         for axis in self.axes:
             linear = linear_in_one(axis.length)
             if linear is not None and linear[0] not in found and linear[1] > 0:
                 found[linear[0]] = (axis, linear[1], linear[2])
+        count = -1
+        while count < len(found):
+            count = len(found)
+            for axis in self.axes:
+                if len(size_names(axis.length) - found.keys()) == 1:
+                    (name,) = size_names(axis.length) - found.keys()
+                    offset = substitute_size(axis.length, {name: 0})
+                    linear = linear_in_one(axis.length - offset)
+                    if linear is not None and linear[1] > 0:
+                        found[name] = (axis, linear[1], offset)
         return found
+
+    def with_origins(self, names: Iterable[str]) -> frozenset[str]:
+        """Sizes, and those by which data bind them."""
+        used = set(names)
+        for name, (_, _, offset) in reversed(self.sources.items()):
+            if name in used:
+                used |= size_names(offset)
+        return frozenset(used)
 
     @property
     def required(self) -> list[str]:
@@ -65,7 +87,7 @@ class Binding:
         for name, (axis, slope, offset) in self.sources.items():
             if name not in sizes:
                 length = shapes[axis.input][axis.axis]
-                sizes[name], rest = divmod(length - offset, slope)
+                sizes[name], rest = divmod(length - evaluate_size(offset, sizes), slope)
                 if rest or sizes[name] < 0:
                     raise SizeError(f"{axis.input} has length {length}, which is not {axis.length} for any {name} >= 0")
         missing = [name for name in self.required if name not in sizes]
@@ -80,6 +102,10 @@ class Binding:
             if size_names(extent) <= set(sizes) and evaluate_size(extent, sizes) < 0:
                 values = ", ".join(f"{name} = {sizes[name]}" for name in sorted(size_names(extent)))
                 raise SizeError(f"{extent} terms or elements are needed, a negative number with {values}")
+        for first in self.firsts:
+            if size_names(first) <= set(sizes) and evaluate_size(first, sizes) < 0:
+                values = ", ".join(f"{name} = {sizes[name]}" for name in sorted(size_names(first)))
+                raise SizeError(f"a subscript reaches {first}, below zero with {values}: indices count from zero")
         return sizes
 
     def _compare(self, axis: Axis, length: int, sizes: Mapping[str, int], given: Mapping[str, int]) -> None:

@@ -234,7 +234,7 @@ class Program:
         sizes: dict[str, Any] = dict(given)
         for name, (axis, slope, offset) in self.binding.sources.items():
             if name not in sizes:
-                sizes[name] = (lengths[axis.input, axis.axis] - offset) // slope
+                sizes[name] = (lengths[axis.input, axis.axis] - evaluate_size(offset, sizes)) // slope
         missing = [s for s in self.binding.required if s not in sizes]
         if missing:
             raise SizeError(f"no data determine {', '.join(missing)}: pass {missing[0]}=... by keyword")

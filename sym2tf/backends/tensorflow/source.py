@@ -183,12 +183,15 @@ class _Writer:
     def _lengths(self) -> list[str]:
         """The sizes that the code uses, from the shapes of the data."""
         lines = []
+        needed = self.binding.with_origins(self.emitter.sizes_used)
         for s, (axis, slope, offset) in self.binding.sources.items():
-            if s not in self.emitter.sizes_used:
+            if s not in needed:
                 continue
             shape = self.emitter.call("tf.shape", _name(self.inputs[axis.input]), out_type=_dotted("tf.int64"))
             length: ast.expr = ast.Subscript(shape, ast.Constant(axis.axis), ast.Load())
-            if offset:
+            if isinstance(offset, Dim):
+                length = ast.BinOp(length, ast.Sub(), self.emitter.size(offset))
+            elif offset:
                 length = ast.BinOp(length, ast.Sub() if offset > 0 else ast.Add(), ast.Constant(abs(offset)))
             if slope != 1:
                 length = ast.BinOp(length, ast.FloorDiv(), ast.Constant(slope))
