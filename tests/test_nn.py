@@ -296,6 +296,29 @@ def test_cross_entropies_from_logits_are_finite_and_right_where_probabilities_ar
     assert evaluate(f.graph, {"T": one, "P": z})["out"] == pytest.approx((2e4 + np.log(2)) / 3, rel=1e-14)
 
 
+@pytest.mark.parametrize(
+    "name", ["mse", "mae", "huber", "bce from logits", "cce from logits", "kl_divergence", "hinge"]
+)
+def test_losses_of_matrices_are_those_of_their_elements(name):
+    ours, _, t, p = KERAS_LOSSES[name]
+    A, B = sp.MatrixSymbol("A", n, K), sp.MatrixSymbol("B", n, K)
+    data = {"A": t, "B": p}
+    due = evaluate(sym2tf.compile(ours(T[i, k], P[i, k], *over_both), args=(T, P)).graph, {"T": t, "P": p})["out"]
+    np.testing.assert_allclose(evaluate(sym2tf.compile(ours(A, B)).graph, data)["out"], due, rtol=1e-14)
+    explicit = ours(sp.Matrix(t), B)  # numbers against symbols
+    assert evaluate(sym2tf.compile(explicit).graph, {"B": p})["out"] == pytest.approx(float(due), rel=1e-13)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_softmax_of_a_matrix_expression_is_one_operation(axis):
+    A = sp.MatrixSymbol("A", n, K)
+    f = sym2tf.compile(nn.softmax(2 * A, axis=axis))
+    np.testing.assert_allclose(
+        evaluate(f.graph, {"A": logits})["out"], tf.nn.softmax(2 * logits, axis=axis), rtol=1e-13
+    )
+    assert "exp" not in f.graph.counts()
+
+
 # Networks -----------------------------------------------------------------------------------------
 
 
@@ -446,6 +469,20 @@ def test_the_gradient_by_the_input_of_batch_normalization_is_that_of_keras():
     np.testing.assert_allclose(found, tape.gradient(due, at), rtol=1e-11, atol=1e-12 * np.abs(found).max())
 
 
+def test_networks_of_matrices_back_propagate_as_those_of_indices():
+    values = weights(5, 7, 3)
+    A, B = sp.MatrixSymbol("A", d, H), sp.MatrixSymbol("B", H, K)
+    Q, R = sp.MatrixSymbol("Q", n, d), sp.MatrixSymbol("R", n, K)
+    f = sym2tf.compile(nn.cce(R, nn.relu(Q * A) * B, from_logits=True)).value_and_gradient([A, B])
+    by_index = softmax_loss(two_layers(nn.relu)).subs({b[h]: 0, c[k]: 0})
+    due = sym2tf.compile(by_index).value_and_gradient([W, V])
+    found = evaluate(f.graph, {"A": values[W], "B": values[V], "Q": XS, "R": ONE_HOT}).values()
+    expected = evaluate(due.graph, {"W": values[W], "V": values[V], "X": XS, "T": ONE_HOT}).values()
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+    assert f.graph.counts()["einsum"] == 5
+
+
 def test_what_tensorflow_runs_is_what_the_reference_gives():
     values = weights(5, 7, 3)
     f = sym2tf.compile(softmax_loss(two_layers(nn.gelu)), args=(*values, X, T)).value_and_gradient(list(values))
@@ -465,7 +502,15 @@ def test_the_graph_of_a_network_is_what_one_would_write():
     assert counts["einsum"] == 2  # X W and H V
     assert counts["logsumexp"] == 1
     assert "exp" not in counts
-    assert counts["max"] == 1
+    assert counts["relu"] == 1
+
+
+@pytest.mark.parametrize("name", KERAS_ACTIVATIONS)
+def test_the_gradient_of_a_network_is_matrix_products_and_nothing_larger_than_its_layers(name):
+    f = sym2tf.compile(softmax_loss(two_layers(KERAS_ACTIVATIONS[name][0])))
+    both = f.value_and_gradient([W, b, V, c]).graph
+    assert both.counts()["einsum"] == 5  # X W, H V, and back: to H, V and W
+    assert max(both[v].type.rank for v in both.order) == 2
 
 
 @pytest.mark.parametrize(

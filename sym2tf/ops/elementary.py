@@ -14,7 +14,7 @@ from sym2tf.lazy import lazy
 from sym2tf.nn import activations
 from sym2tf.ops.arithmetic import log
 from sym2tf.ops.guards import when
-from sym2tf.ops.logic import not_equal
+from sym2tf.ops.logic import less, not_equal, select
 
 scipy_special = lazy("scipy.special")  # a fifth of a second, and only the reference backend needs it
 
@@ -73,6 +73,16 @@ softplus = _one("softplus", activations.softplus, TFOp("Softplus", "", form=lamb
                 numpy=lambda x: np.logaddexp(0, x), mp=lambda x: mpmath.log1p(mpmath.exp(x)),
                 sample=(-30.0, 30.0))
 
+# A row and not a select, for the reason that relu is one: no guard on the way back
+elu = Op(
+    name="elu", arity=2, sympy=activations.elu, numpy=lambda x, a: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))),
+    mpmath=lambda x, a: x if x > 0 else a * mpmath.expm1(x),
+    tf=TFOp("", "", form=lambda e, x, a: e.call(
+        "tf.where", e.infix("<", 0.0, x), x, e.infix("*", a, e.call("expm1", e.call("tf.minimum", x, 0.0))))),
+    vjp=lambda g, y, x, a: (g * select(less(0, x), 1, a * exp(x)), g * select(less(0, x), 0, expm1(x))),
+    sample=((-5.0, 5.0), (0.2, 2.0)),
+)
+
 # One row and not its formula, because max and abs have corners where the function and its derivatives are smooth
 logaddexp = Op(
     name="logaddexp", arity=2, commutative=True, numpy=np.logaddexp,
@@ -108,5 +118,5 @@ def _mp_atan2(y: Any, x: Any) -> Any:
 
 ROWS = (
     exp, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, atan2,
-    log1p, expm1, sigmoid, softplus, logaddexp, xlogy,
+    log1p, expm1, sigmoid, softplus, elu, logaddexp, xlogy,
 )

@@ -5,6 +5,7 @@ Where the derivative does not exist, sym2tf takes, and the tests pin:
 - `abs` at 0: 0. `sign`, `floor`, `ceiling` at a step: 0. `mod` at a wrap: that of the piece it belongs to.
 - `max` and `min` at a tie: if a constant is among the tied operands, the derivative is 0, so that `Max(x, 0)`
   has the derivative of a ReLU; otherwise the tied operands share equally.
+- `relu`, `leaky_relu` at 0: that of the left side, as in TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import sympy as sp
 
 from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind
+from sym2tf.nn import activations
 from sym2tf.ops.arithmetic import add, cast, integer_type
 from sym2tf.ops.guards import when
-from sym2tf.ops.logic import and_, equal, less
+from sym2tf.ops.logic import and_, equal, less, select
 
 
 def _extremum_vjp(above: Any) -> Any:
@@ -55,6 +57,21 @@ min_ = Op(
     mpmath=lambda *xs: mpmath.nan if any(map(mpmath.isnan, xs)) else min(xs),
     tf=TFOp("Minimum", "tf.minimum"), vjp=_extremum_vjp(lambda a, b: less(a, b)),
 )
+# A row and not max(x, 0), because a unit that is off sends back a plain zero: no guard, which would have to be applied
+# behind each product further down and so keep it from being a contraction. Its slope is read off its own operand, so
+# that what is lost is only a derivative where the loss itself has met an infinity.
+relu = Op(
+    name="relu", sympy=activations.relu, numpy=lambda x: np.maximum(x, 0),
+    mpmath=lambda x: mpmath.nan if mpmath.isnan(x) else max(x, mpmath.mpf(0)),
+    tf=TFOp("Relu", "tf.nn.relu"), vjp=lambda g, y, x: (select(less(0, x), g, 0),),
+)
+leaky_relu = Op(
+    name="leaky_relu", arity=2, sympy=activations.leaky_relu, numpy=lambda x, a: np.where(x > 0, x, a * x),
+    mpmath=lambda x, a: x if x > 0 else a * x,
+    tf=TFOp("", "", form=lambda e, x, a: e.call("tf.where", e.infix("<", 0.0, x), x, e.infix("*", a, x))),
+    vjp=lambda g, y, x, a: (g * select(less(0, x), 1, a), select(less(0, x), 0, g * x)),
+    sample=((-3.0, 3.0), (0.05, 0.5)),
+)
 abs_ = Op(
     name="abs", infer=integer_type, sympy=sp.Abs, numpy=np.abs, mpmath=abs, tf=TFOp("Abs", "tf.abs"),
     vjp=lambda g, y, x: (g * sign(x),), label="|x|",
@@ -88,4 +105,4 @@ def _mp_mod(a: Any, b: Any) -> Any:
     return a % b
 
 
-ROWS = (max_, min_, abs_, sign, floor, ceiling, mod)
+ROWS = (max_, min_, relu, leaky_relu, abs_, sign, floor, ceiling, mod)

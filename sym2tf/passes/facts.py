@@ -194,6 +194,7 @@ _RULES: dict[Op, Rule] = {
     arithmetic.cast: _same,
     logic.select: lambda node, operands, constants: operands[1] & operands[2],
     piecewise_linear.abs_: lambda node, operands, constants: NONNEGATIVE | (operands[0] & (NONZERO | INTEGER_VALUED)),
+    piecewise_linear.relu: lambda node, operands, constants: NONNEGATIVE | (operands[0] & INTEGER_VALUED),
     piecewise_linear.sign: lambda node, operands, constants: (operands[0] & SIGN) | INTEGER_VALUED,
     piecewise_linear.floor: lambda node, operands, constants: (
         INTEGER_VALUED
