@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import sympy as sp
 
 from sym2tf.backends.index_form import taken_names
 from sym2tf.backends.index_rules import raising
+from sym2tf.backends.matrix_form import NoMatrixFormError, element_expression, is_of_matrices, matrix_expression
 from sym2tf.errors import ResourceLimitError
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
@@ -23,13 +25,22 @@ MAX_DEPTH = 100  # SymPy recurses over what it builds
 def raise_to_sympy(graph: Graph) -> dict[str, Any]:
     """Each output as one SymPy expression.
 
-    An output with core axes is its element at free indices `i`, `j`, ...; sums take the next letters.
+    Where all tensors in it are matrices, an output is a matrix expression. Otherwise, if it has core axes, it is its
+    element at free indices `i`, `j`, ...; sums take the next letters.
 
     Raises:
         ResourceLimitError: written out, an expression is too large or deep to read; see `raise_shared`.
+        GraphError: an operation for which SymPy has no notation.
     """
     _refuse_large(graph)
-    return {name: raising(graph).element(v) for name, v in graph.outputs.items()}
+    return {name: _raised(graph, v) for name, v in graph.outputs.items()}
+
+
+def _raised(graph: Graph, v: int) -> Any:
+    if is_of_matrices(graph, v):
+        with suppress(NoMatrixFormError):
+            return matrix_expression(graph, v)
+    return element_expression(graph, v)
 
 
 def raise_shared(graph: Graph) -> tuple[list[tuple[Any, Any]], dict[str, Any]]:
