@@ -450,7 +450,7 @@ def test_a_gather_has_the_pattern_of_its_data():
         assert (matrix.nnz, matrix.indices.tolist()) == (4, group)
         np.testing.assert_allclose(matrix.toarray(), dense(at, np.array(group)), rtol=1e-12)
     with pytest.raises(ArgumentError, match="depends on group: give the arguments of a call"):
-        sparse.pattern(n=3)
+        sparse.pattern()
 
 
 def test_it_runs_inside_the_users_graph_and_a_tape_sees_it(chain_hessian):
