@@ -40,14 +40,26 @@ from sym2tf.ops.values import constant, with_shape
 
 
 def _factor(
-    name: str, infer: Any, numpy: Any, raw: str, vjp: Any, jvp: Any, *, label: str, doc: str
+    name: str, infer: Any, numpy: Any, raw: str, vjp: Any, jvp: Any, *, label: str, doc: str, form: Any = None
 ) -> Op:
-    def spread(g: Any, y: Any, a: Any) -> tuple[Any]:
+    def spread(g: Any, y: Any, a: Any, **attributes: Any) -> tuple[Any]:
         return (everywhere(g if y.type.rank == a.type.rank else expand(g, axis=-1)),)
 
     return Op(
         name=name, infer=infer, elementwise=False, promotes=Kind.REAL, numpy=numpy, vjp=vjp, jvp=jvp,
-        tf=TFOp(raw, f"{name}_core", dtypes=DTYPES), support=spread, label=label, doc=doc,
+        tf=TFOp(raw, f"{name}_core", dtypes=DTYPES, form=form), support=spread, label=label, doc=doc,
+    )
+
+
+def _values(name: str, infer: Any, numpy: Any, raw: str, vjp: Any, jvp: Any, *, label: str, doc: str) -> Op:
+    """A row for the values of a decomposition; TensorFlow shares the decomposition with the rows for its vectors.
+
+    With `alone` nobody needs the vectors, which saves two thirds of the work.
+    """
+    return _factor(
+        name, infer, numpy, raw, lambda g, y, a, *, alone=False: vjp(g, y, a),
+        lambda tangents, y, a, *, alone=False: jvp(tangents, y, a), label=label, doc=doc,
+        form=lambda e, a, *, alone=False: e.call(f"{name}_{'alone' if alone else 'core'}", a),
     )
 
 
@@ -87,8 +99,8 @@ eigh_vectors = _factor(
     _eigh_vectors_vjp, _eigh_vectors_jvp, label="eigenvectors",
     doc="Orthonormal eigenvectors of the symmetric part, as columns, in the order of ascending eigenvalues.",
 )
-eigh_values = _factor(
-    "eigh_values", lambda a: TensorType(a.kind, square("eigenvalues", a).shape[:-1]), numerics.eigh_values,
+eigh_values = _values(
+    "eigh_values", lambda a, *, alone=False: TensorType(a.kind, square("eigenvalues", a).shape[:-1]), numerics.eigh_values,
     "SelfAdjointEigV2", _eigh_values_vjp, _eigh_values_jvp, label="eigenvalues",
     doc="The eigenvalues of the symmetric part, ascending.",
 )
@@ -169,8 +181,8 @@ def _svd_right_jvp(tangents: tuple[Any, ...], y: Any, a: Any) -> Any:
     return _vectors_jvp(swapped(tangents[0]), y, svd_values(a), svd_left(a))
 
 
-svd_values = _factor(
-    "svd_values", lambda a: _svd_type(a, keep=None), numerics.svd_values, "Svd", _svd_values_vjp, _svd_values_jvp,
+svd_values = _values(
+    "svd_values", lambda a, *, alone=False: _svd_type(a, keep=None), numerics.svd_values, "Svd", _svd_values_vjp, _svd_values_jvp,
     label="singular values", doc="The singular values, descending; as many as the shorter side of the matrix.",
 )
 svd_left = _factor(

@@ -203,6 +203,46 @@ solve: Op = Op(
 )
 
 
+lu_factor = Op(
+    name="lu_factor", infer=lambda a: square("lu_factor", a), elementwise=False, promotes=Kind.REAL,
+    numpy=numerics.lu_factor, label="LU",
+    tf=TFOp("Lu", "", dtypes=DTYPES, form=lambda e, a: e.call("lu_factor", a)),
+    doc="The factors of a with its rows in the order `lu_rows`: U, and below its diagonal L without its unit diagonal. "
+    "Made by the optimiser for matrices that several systems share.",
+)
+lu_rows = Op(
+    name="lu_rows", elementwise=False, promotes=Kind.REAL, numpy=numerics.lu_rows, label="rows of LU",
+    infer=lambda a: TensorType(Kind.INTEGER, square("lu_rows", a).shape[:-1]),
+    tf=TFOp("Lu", "", dtypes=DTYPES, form=lambda e, a: e.call("lu_rows", a)),
+    doc="Which row of `a` is the k-th of its factors.",
+)
+
+
+def _factored_type(a: TensorType, lu: TensorType, rows: TensorType, b: TensorType, *, adjoint: bool) -> TensorType:
+    if lu != a or rows.shape != a.shape[:-1]:
+        raise ShapeError(f"solve_factored: {lu} and {rows} are no factors of {a}")
+    return _system_type("solve_factored")(a, b)
+
+
+def _factored_vjp(g: Any, y: Any, a: Any, lu: Any, rows: Any, b: Any, *, adjoint: bool) -> tuple[Any, ...]:
+    in_a, in_b = _solve_vjp(g, y, a, b, adjoint=adjoint)
+    return in_a, None, None, in_b
+
+
+solve_factored = Op(
+    name="solve_factored", arity=4, infer=_factored_type, elementwise=False, promotes=(0, 1, 3), label="A⁻¹b",
+    numpy=numerics.solve_factored,
+    tf=TFOp("", "", dtypes=DTYPES, form=lambda e, a, lu, rows, b, *, adjoint: e.call(
+        "solve_factored", lu, rows, b, adjoint)),
+    vjp=_factored_vjp,
+    jvp=lambda tangents, y, a, lu, rows, b, *, adjoint: _solve_jvp(
+        (tangents[0], tangents[3]), y, a, b, adjoint=adjoint),
+    support=lambda g, y, a, lu, rows, b, *, adjoint: (
+        *_system_support(g, y, a, b)[:1], None, None, *_system_support(g, y, a, b)[1:]),
+    doc="As `solve`, from the factors of `a`; its derivatives are those of `solve`.",
+)
+
+
 def _triangular_vjp(g: Any, y: Any, a: Any, b: Any, *, lower: bool, adjoint: bool) -> tuple[Any, Any]:
     full, _ = _aligned(a, b)
     back = by_columns(lambda m, c: triangular_solve(m, c, lower=lower, adjoint=not adjoint), full, g)
@@ -357,4 +397,7 @@ cholesky = Op(
     "matrix is known to be symmetric, and its upper triangle not looked at.",
 )
 
-ROWS = (inverse, solve, triangular_solve, det, cofactor, cofactor_slope, logabsdet, logdet, cholesky)
+ROWS = (
+    inverse, solve, lu_factor, lu_rows, solve_factored, triangular_solve, det, cofactor, cofactor_slope, logabsdet,
+    logdet, cholesky,
+)

@@ -132,6 +132,50 @@ def _mp_matrix(rows: int, columns: int, element: Callable[[int, int], Any]) -> A
     return made
 
 
+def _np_lu(a: Array) -> tuple[Array, Array]:
+    """The factors of one matrix, and the order of its rows."""
+    with warnings.catch_warnings():  # a singular matrix has factors too
+        warnings.simplefilter("ignore")
+        factors, swaps = scipy_linalg.lu_factor(a, check_finite=False)
+    rows = np.arange(len(a))
+    for k, other in enumerate(swaps):
+        rows[[k, other]] = rows[[other, k]]
+    return factors, rows
+
+
+def _mp_lu(a: Any) -> tuple[Any, list[int]]:
+    """As `_np_lu`, by Gaussian elimination with partial pivoting."""
+    factors, n = a.copy(), a.rows
+    rows = list(range(n))
+    for k in range(n):
+        pivot = max(range(k, n), key=lambda i: abs(factors[i, k]))
+        rows[k], rows[pivot] = rows[pivot], rows[k]
+        for j in range(n):
+            factors[k, j], factors[pivot, j] = factors[pivot, j], factors[k, j]
+        for i in range(k + 1, n):
+            factors[i, k] = factors[i, k] / factors[k, k] if factors[k, k] else mpmath.mpf(0)
+            for j in range(k + 1, n):
+                factors[i, j] -= factors[i, k] * factors[k, j]
+    return factors, rows
+
+
+def solve_factored(a: Array, lu: Array, rows: Array, b: Array, *, adjoint: bool) -> Any:
+    """The solution of a x = b, or a^T x = b, from the factors of `a`."""
+    if a.dtype == object:
+        return solve(a, b, adjoint=adjoint)
+    one = np.eye(lu.shape[-1], dtype=lu.dtype)
+    unit = np.tril(lu, -1) + one
+    batch = np.broadcast_shapes(rows.shape[:-1], b.shape[:-2])
+    order = np.broadcast_to(rows, (*batch, rows.shape[-1]))[..., None]
+    full = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+    if not adjoint:
+        half = triangular_solve(unit, np.take_along_axis(full, order, -2), lower=True, adjoint=False)
+        return triangular_solve(lu, half, lower=False, adjoint=False)
+    half = triangular_solve(lu, full, lower=False, adjoint=True)
+    solved = triangular_solve(unit, half, lower=True, adjoint=True)
+    return np.take_along_axis(solved, np.argsort(order, -2), -2)
+
+
 def _np_logdet(a: Array) -> Any:
     sign, size = np.linalg.slogdet(a)
     return np.where(sign < 0, np.asarray(np.nan, size.dtype), size)
@@ -210,6 +254,8 @@ def _mp_symmetric(a: Any) -> Any:
 inverse = reference(np.linalg.inv, mpmath.inverse)
 solve = reference(_np_solve, _mp_solve)
 triangular_solve = reference(_np_triangular, _mp_triangular)
+lu_factor = reference(lambda a: _each(lambda m: _np_lu(m)[0], [a]), lambda a: _mp_lu(a)[0])
+lu_rows = reference(lambda a: _each(lambda m: _np_lu(m)[1], [a]), lambda a: _mp_lu(a)[1], results=1)
 det = reference(np.linalg.det, mpmath.det, results=0)
 logabsdet = reference(lambda a: np.linalg.slogdet(a)[1], lambda a: _mp_log(abs(mpmath.det(a))), results=0)
 logdet = reference(_np_logdet, lambda a: _mp_log(mpmath.det(a)), results=0)
@@ -276,11 +322,14 @@ def _mp_qr(a: Any) -> tuple[Any, Any]:
 
 
 eigh_values = reference(
-    lambda a: np.linalg.eigvalsh((a + np.swapaxes(a, -1, -2)) / 2),
-    lambda a: sorted(mpmath.eigsy(_mp_symmetric(a), eigvals_only=True)), results=1,
+    lambda a, *, alone=False: np.linalg.eigvalsh((a + np.swapaxes(a, -1, -2)) / 2),
+    lambda a, *, alone=False: sorted(mpmath.eigsy(_mp_symmetric(a), eigvals_only=True)), results=1,
 )
 eigh_vectors = reference(lambda a: _np_eigh(a)[1], _mp_eigh_vectors)
-svd_values = reference(lambda a: np.linalg.svd(a, compute_uv=False), lambda a: list(_mp_svd(a)[1]), results=1)
+svd_values = reference(
+    lambda a, *, alone=False: np.linalg.svd(a, compute_uv=False),
+    lambda a, *, alone=False: list(_mp_svd(a)[1]), results=1,
+)
 svd_left = reference(lambda a: _np_svd(a)[0], lambda a: _mp_svd(a)[0])
 svd_right = reference(lambda a: _np_svd(a)[2], lambda a: _mp_svd(a)[2])
 qr_q = reference(lambda a: _np_qr(a)[0], lambda a: _mp_qr(a)[0])

@@ -17,7 +17,7 @@ Measured (TensorFlow 2.21, two CPU cores, float64, `tf.function`, microseconds, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -27,7 +27,16 @@ from sym2tf.ir.op import Op
 from sym2tf.ops.arithmetic import log
 from sym2tf.ops.assembly import diag, identity
 from sym2tf.ops.contraction import prod
-from sym2tf.ops.decompositions import eigh_values, eigh_vectors, expm, logm, sqrtm
+from sym2tf.ops.decompositions import (
+    eigh_values,
+    eigh_vectors,
+    expm,
+    logm,
+    sqrtm,
+    svd_left,
+    svd_right,
+    svd_values,
+)
 from sym2tf.ops.elementary import exp
 from sym2tf.ops.indexing import expand, sum_
 from sym2tf.ops.linalg import (
@@ -37,8 +46,11 @@ from sym2tf.ops.linalg import (
     inverse,
     logabsdet,
     logdet,
+    lu_factor,
+    lu_rows,
     product,
     solve,
+    solve_factored,
     swapped,
     triangular_solve,
 )
@@ -58,6 +70,7 @@ from sym2tf.passes.structure import (
 
 Build = Callable[..., Any]  # (operands..., **attributes) -> value
 HALF = Fraction(1, 2)
+SMALLEST_SHARED = 64  # rows from which on a shared LU factor pays for the calls that it takes
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,12 @@ def choose_algorithms(graph: Graph, *, exact: bool = False) -> tuple[Graph, Coun
     if exact or not has_linear_algebra(graph):
         return graph, Counter()
     facts = matrix_facts(graph)
+    whole = _Whole(graph, facts)
     builder, where, fired = Builder(), dict[int, int](), Counter[str]()
     for v in graph.order:
         node, operands = graph[v], graph.operands(v)
         builder.stage, builder.origin = node.stage, node.origin
-        choice = _first(node.op, facts.get(operands[0], Fact.NOTHING)) if operands else None
+        choice = whole.choice(v)
         if choice is None:
             where[v] = builder.copy_node(graph, v, [where[u] for u in operands])
             continue
@@ -105,11 +119,41 @@ def choose_algorithms(graph: Graph, *, exact: bool = False) -> tuple[Graph, Coun
 
 def has_linear_algebra(graph: Graph) -> bool:
     """Whether a rule might apply: most graphs hold no such rows, and are not looked at further."""
-    return any(graph[v].op in _BY_OP for v in graph.order)
+    return any(graph[v].op in _BY_OP or graph[v].op in ALONE for v in graph.order)
 
 
-def _first(op: Op, facts: Fact) -> Choice | None:
-    return next((c for c in _BY_OP.get(op, ()) if facts & c.facts == c.facts), None)
+class _Whole:
+    """What a choice depends on besides the matrix: who else uses it."""
+
+    def __init__(self, graph: Graph, facts: Mapping[int, Fact]) -> None:
+        self.graph, self.facts = graph, facts
+        self.factored: Counter[int] = Counter()  # how many rows would use LU factors of a matrix
+        self.vectors: set[int] = set()  # matrices of which singular vectors or eigenvectors are computed
+        for v in graph.order:
+            op, operands = graph[v].op, graph.operands(v)
+            if op in LU_CHOICES and self.by_facts(v) is None:
+                self.factored[operands[0]] += 1
+            if op in VECTORS:
+                self.vectors.add(operands[0])
+
+    def by_facts(self, v: int) -> Choice | None:
+        """The first rule whose facts hold."""
+        operands = self.graph.operands(v)
+        facts = self.facts.get(operands[0], Fact.NOTHING) if operands else Fact.NOTHING
+        return next((c for c in _BY_OP.get(self.graph[v].op, ()) if facts & c.facts == c.facts), None)
+
+    def choice(self, v: int) -> Choice | None:
+        """The rule that applies to node `v`."""
+        node, operands = self.graph[v], self.graph.operands(v)
+        found = self.by_facts(v)
+        if found is not None or not operands:
+            return found
+        matrix = operands[0]
+        rows = self.graph[matrix].type.shape[-1] if node.op in LU_CHOICES else 0
+        if self.factored[matrix] > 1 and (not isinstance(rows, int) or rows >= SMALLEST_SHARED):
+            return LU_CHOICES.get(node.op)
+        alone = matrix not in self.vectors and not node.attributes.get("alone")
+        return ALONE.get(node.op) if alone else None
 
 
 # What the rules build
@@ -135,6 +179,14 @@ def _by_cholesky(a: Any, b: Any, **attributes: Any) -> Any:
     factor = cholesky(a, trust=True)
     half = triangular_solve(factor, b, lower=True, adjoint=False)
     return triangular_solve(factor, half, lower=True, adjoint=True)
+
+
+def _by_lu(a: Any, b: Any, *, adjoint: bool) -> Any:
+    return solve_factored(a, lu_factor(a), lu_rows(a), b, adjoint=adjoint)
+
+
+def _logabsdet_by_lu(a: Any) -> Any:
+    return sum_(log(abs_(_diagonal(lu_factor(a)))), axes=(-1,))
 
 
 def _by_transpose(a: Any, b: Any, *, adjoint: bool) -> Any:
@@ -197,6 +249,19 @@ CHOICES = (
     Choice("logarithm of a symmetric matrix by eigenvalues", logm, SYMMETRIC, _spectral(log)),
     Choice("square root of a symmetric matrix by eigenvalues", sqrtm, SYMMETRIC, _spectral(lambda x: x**HALF)),
 )
+LU_CHOICES = {
+    c.op: c
+    for c in (
+        Choice("one LU factor for several systems", solve, Fact.NOTHING, _by_lu),
+        Choice("inverse from a shared LU factor", inverse, Fact.NOTHING, lambda a: _by_lu(a, _unit(a), adjoint=False)),
+        Choice("log |det| from a shared LU factor", logabsdet, Fact.NOTHING, _logabsdet_by_lu),
+    )
+}
+ALONE = {
+    op: Choice(f"{op.label} alone", op, Fact.NOTHING, lambda a, op=op, **attributes: op(a, alone=True))
+    for op in (eigh_values, svd_values)
+}
+VECTORS = (eigh_vectors, svd_left, svd_right)
 _BY_OP: dict[Op, tuple[Choice, ...]] = {
     op: tuple(c for c in CHOICES if c.op is op) for op in dict.fromkeys(c.op for c in CHOICES)
 }

@@ -189,6 +189,40 @@ def solve_core(a: Any, b: Any, adjoint: bool) -> Any:
     return tf.linalg.solve(a, b, adjoint=adjoint)
 
 
+def lu_factor(a: Any) -> Any:
+    """U, and below its diagonal L, of a matrix with its rows in the order `lu_rows`."""
+    return tf.linalg.lu(a)[0]
+
+
+def lu_rows(a: Any) -> Any:
+    """The order in which rows have been factored."""
+    return tf.cast(tf.linalg.lu(a)[1], tf.int64)
+
+
+def solve_factored(lu: Any, rows: Any, b: Any, adjoint: bool) -> Any:
+    """As `solve_core`, from the factors of the matrix."""
+    batch = b.shape.rank - 2 if lu.shape.rank == 2 else 0
+    if batch:
+        moved = tf.transpose(b, [batch, *range(batch), batch + 1])
+        b = tf.reshape(moved, [tf.shape(b)[-2], -1])
+    elif lu.shape[:-2] != b.shape[:-2] or not lu.shape.is_fully_defined():
+        shape = tf.broadcast_dynamic_shape(tf.shape(lu)[:-2], tf.shape(b)[:-2])
+        lu = tf.broadcast_to(lu, tf.concat([shape, tf.shape(lu)[-2:]], 0))
+        rows = tf.broadcast_to(rows, tf.concat([shape, tf.shape(rows)[-1:]], 0))
+        b = tf.broadcast_to(b, tf.concat([shape, tf.shape(b)[-2:]], 0))
+    unit = tf.linalg.set_diag(lu, tf.ones(tf.shape(rows), lu.dtype))
+    front = lu.shape.rank - 2
+    if adjoint:
+        x = tf.linalg.triangular_solve(lu, b, lower=False, adjoint=True)
+        x = tf.linalg.triangular_solve(unit, x, lower=True, adjoint=True)
+        x = tf.gather(x, tf.argsort(rows), axis=front, batch_dims=front)
+    else:
+        x = tf.gather(b, rows, axis=front, batch_dims=front)
+        x = tf.linalg.triangular_solve(unit, x, lower=True)
+        x = tf.linalg.triangular_solve(lu, x, lower=False)
+    return tf.transpose(tf.reshape(x, tf.shape(moved)), [*range(1, batch + 1), 0, batch + 1]) if batch else x
+
+
 def triangular_solve_core(a: Any, b: Any, lower: bool, adjoint: bool) -> Any:
     """As `solve_core` for a triangular matrix, of which the other triangle is not looked at."""
     if a.shape.rank == 2 and b.shape.rank > 2:
@@ -248,6 +282,14 @@ def eigh_values_core(a: Any) -> Any:
     return tf.where(finite[..., 0], values, tf.constant(float("nan"), a.dtype))
 
 
+def eigh_values_alone(a: Any) -> Any:
+    """As `eigh_values_core`, where nobody needs the vectors."""
+    a = 0.5 * (a + tf.linalg.matrix_transpose(a))
+    finite = tf.reduce_all(tf.math.is_finite(a), [-2, -1], keepdims=True)
+    values = tf.linalg.eigvalsh(tf.where(finite, a, tf.zeros([], a.dtype)))
+    return tf.where(finite[..., 0], values, tf.constant(float("nan"), a.dtype))
+
+
 def eigh_vectors_core(a: Any) -> Any:
     """Eigenvectors of the symmetric part as columns; the first component that is not small is positive."""
     a = 0.5 * (a + tf.linalg.matrix_transpose(a))
@@ -263,6 +305,11 @@ def eigh_vectors_core(a: Any) -> Any:
 def svd_values_core(a: Any) -> Any:
     """The singular values, descending."""
     return tf.linalg.svd(a)[0]
+
+
+def svd_values_alone(a: Any) -> Any:
+    """As `svd_values_core`, where nobody needs the vectors."""
+    return tf.linalg.svd(a, compute_uv=False)
 
 
 def svd_left_core(a: Any) -> Any:
