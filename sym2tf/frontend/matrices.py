@@ -7,6 +7,7 @@ dimension; transposes are an order of letters, and a trace closes the chain with
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import sympy as sp
@@ -101,7 +102,7 @@ def _lettered(factors: Sequence[Factor], *, closed: bool = False) -> list[tuple[
 
 def _check_chain(factors: Sequence[Factor]) -> None:
     shapes = [x.value.shape[-2:][:: -1 if transposed else 1] for x, transposed in factors]
-    for left, right in zip(shapes, shapes[1:], strict=False):
+    for left, right in pairwise(shapes):
         if left[1] != right[0]:
             raise ShapeError(
                 f"a matrix of {left[0]} x {left[1]} times one of {right[0]} x {right[1]}: {left[1]} is not {right[0]}"
@@ -181,9 +182,8 @@ def _times_itself(context: Context, x: Lowered, times: int) -> Lowered:
 
 
 def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-    shape = same_shape(xs)
-    generic = [identity(context, shape[0]) for a in expr.args if isinstance(a, GenericIdentity)]
-    return context.combine(add, [*xs, *generic])
+    same_shape(xs)
+    return context.combine(add, xs)
 
 
 def _by_elements(op: Any) -> Any:
@@ -192,10 +192,6 @@ def _by_elements(op: Any) -> Any:
         return context.combine(op, xs)
 
     return build
-
-
-def _without_generic(expr: Any) -> list[Any]:
-    return [a for a in expr.args if not isinstance(a, GenericIdentity | GenericZeroMatrix)]
 
 
 def _inverse(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
@@ -210,6 +206,10 @@ def _identity(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> L
     return identity(context, dimension(context, expr.shape[0]))
 
 
+def _shapeless(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
+    return context.unsupported(expr, None, "it has no shape: write Identity(n) or ZeroMatrix(n, m)")
+
+
 def _filled(number: int) -> Any:
     def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
         rows, columns = (dimension(context, d) for d in expr.shape)
@@ -218,8 +218,8 @@ def _filled(number: int) -> Any:
     return build
 
 
-def _first(expr: Any) -> tuple[Any, ...]:
-    return expr.args[:1]
+def _first(expr: Any) -> Sequence[Any]:
+    return (expr.args[0],)
 
 
 def _none(expr: Any) -> tuple[Any, ...]:
@@ -230,7 +230,7 @@ _ALGEBRA: dict[Any, Handler] = {
     sp.MatrixSymbol: Handler(_symbol, children=_none),
     MatrixElement: Handler(_element, children=_parent),
     sp.MatMul: Handler(_product, children=_children_of_product),
-    sp.MatAdd: Handler(_sum, children=_without_generic),
+    sp.MatAdd: Handler(_sum),
     sp.MatPow: Handler(_power, children=_children_of_power),
     sp.Inverse: Handler(_inverse, children=_first),
     sp.Transpose: Handler(_product, children=_children_of_product),
@@ -242,6 +242,8 @@ _ALGEBRA: dict[Any, Handler] = {
     sp.HadamardProduct: Handler(_by_elements(mul)),
     sp.HadamardPower: Handler(_by_elements(pow_)),
     sp.Identity: Handler(_identity, children=_none),
+    GenericIdentity: Handler(_shapeless, children=_none),
+    GenericZeroMatrix: Handler(_shapeless, children=_none),
     sp.ZeroMatrix: Handler(_filled(0), children=_none),
     sp.OneMatrix: Handler(_filled(1), children=_none),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import sympy as sp
@@ -25,12 +25,14 @@ from sympy.tensor.array.expressions.array_expressions import (
 
 def matrix_parts(expr: Any) -> Sequence[Any]:
     """The sub-expressions of a matrix expression, an element of one, or an explicit matrix."""
-    return _of_class(_PARTS, expr)(expr)
+    parts: Sequence[Any] = _of_class(_PARTS, expr)(expr)
+    return parts
 
 
 def dimensions(expr: Any) -> Iterable[Any]:
     """The sizes that a matrix expression or an element of one is written with."""
-    return _of_class(_DIMENSIONS, expr)(expr)
+    sizes: Iterable[Any] = _of_class(_DIMENSIONS, expr)(expr)
+    return sizes
 
 
 def body_of_function(expr: ElementwiseApplyFunction) -> tuple[Any, Any]:
@@ -39,10 +41,15 @@ def body_of_function(expr: ElementwiseApplyFunction) -> tuple[Any, Any]:
     return function.variables[0], function.expr
 
 
-@lru_cache(maxsize=None)  # one for each class of function that there is
+@cache  # one for each class of function that there is
 def _lambda_of(function: Any) -> Any:
     x = sp.Dummy("x", real=True)
     return sp.Lambda(x, function(x))
+
+
+@lru_cache(maxsize=64)  # an object that goes away would leave its id to another one, while a scan remembers ids
+def _coefficients(poly: Any) -> tuple[Any, ...]:
+    return tuple(poly.all_coeffs())
 
 
 def _of_class(table: Mapping[type, Callable[[Any], Any]], expr: Any) -> Callable[[Any], Any]:
@@ -77,7 +84,7 @@ _PARTS: dict[type, Callable[[Any], Sequence[Any]]] = {
     MatrixElement: _FIRST,
     MatrixSlice: _FIRST,
     MatrixPermute: _FIRST,
-    CompanionMatrix: lambda e: e.args[0].all_coeffs(),
+    CompanionMatrix: lambda e: _coefficients(e.args[0]),
     ElementwiseApplyFunction: lambda e: (e.expr, body_of_function(e)[1]),
     ArraySymbol: _NONE,
     ZeroArray: _NONE,

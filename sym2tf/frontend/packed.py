@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os.path import commonprefix
 from typing import Any
 
 import sympy as sp
@@ -65,7 +64,7 @@ def _part(whole: Value, row: int, column: int) -> Value:
 
 
 def _name(matrix: Any) -> str:
-    """What the names of the elements have in common: `q` for a matrix of q_1 and q_2; `matrix` where that is nothing."""
-    names = [str(leaf.func) if isinstance(leaf, sp.core.function.AppliedUndef) else leaf_name(leaf) for leaf in matrix]
-    common = commonprefix(names).rstrip("0123456789_")
-    return common if common.isidentifier() else "matrix"
+    """The name of all elements without their numbers, `q` for q_1 and q_2; `matrix` where these differ."""
+    names = (str(e.func) if isinstance(e, sp.core.function.AppliedUndef) else leaf_name(e) for e in matrix.flat())
+    stems = {name.rstrip("0123456789_") for name in names}
+    return stems.pop() if len(stems) == 1 and all(stem.isidentifier() for stem in stems) else "matrix"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy as sp
@@ -15,7 +15,7 @@ from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axe
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.matrix_parts import body_of_function
 from sym2tf.frontend.ranges import NotAffineError, affine
-from sym2tf.frontend.tensors import alike, contracted, full, identity, ones, same_shape
+from sym2tf.frontend.tensors import alike, contracted, full, identity, ones
 from sym2tf.ir.dims import Dim, Size
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import mul
@@ -177,8 +177,8 @@ def _permutation(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -
 
 def _permuted(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     _, permutation, axis = expr.args
-    order = list(permutation.array_form) if axis == 0 else list((permutation**-1).array_form)
-    return _with(xs[0], gathered(xs[0].value, _places(context, order), axis=int(axis) - 2))
+    places = _places(context, list(permutation.array_form))
+    return _with(xs[0], gathered(xs[0].value, places, axis=int(axis) - 2))
 
 
 # Functions of subscripts and elements ------------------------------------------------------------------------------
@@ -210,8 +210,8 @@ def _children_of_application(expr: Any) -> tuple[Any, ...]:
     return expr.expr, body_of_function(expr)[1]
 
 
-def _first(expr: Any) -> tuple[Any, ...]:
-    return expr.args[:1]
+def _first(expr: Any) -> Sequence[Any]:
+    return (expr.args[0],)
 
 
 _blocks_of: Callable[[Any], Any] = lambda expr: expr.blocks.flat()

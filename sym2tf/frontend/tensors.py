@@ -103,13 +103,25 @@ def declarations(expr: Any) -> str:
     return f"{describe(expr)} ({listed})" if listed else describe(expr)
 
 
+def _stand_in(context: Context, expr: Any, x: Lowered) -> Lowered:
+    """`x`, or something of the right shape where a matrix could not be lowered, to find what else cannot be."""
+    if x.tail or not getattr(expr, "is_Matrix", False):
+        return x
+    rows, columns = (dimension(context, d) for d in expr.shape)
+    return ones(context, (rows, columns), float("nan"))
+
+
 def told(handler: Handler) -> Handler:
     """The handler with the expression and its symbols named where shapes do not agree."""
 
     def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
         try:
+            if context.problems:
+                xs = [_stand_in(context, e, x) for e, x in zip(handler.children(expr), xs, strict=True)]
             return handler.build(context, expr, scope, xs)
         except ShapeError as error:
+            if context.problems:  # which may be why
+                return context.number(float("nan"))
             raise ShapeError(f"{declarations(expr)}: {error}") from None
 
     return Handler(build, handler.children, handler.opens, handler.outside)
