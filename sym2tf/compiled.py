@@ -14,6 +14,7 @@ from sym2tf import check as checking
 from sym2tf.autodiff import derivatives
 from sym2tf.autodiff.elements import with_shifts
 from sym2tf.backends.constants import FORMATS
+from sym2tf.backends.sympy import raise_to_sympy
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.check_report import CheckReport
@@ -25,7 +26,7 @@ from sym2tf.ir.binding import Binding
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
-from sym2tf.passes.pipeline import Level, Report, optimize, stabilize
+from sym2tf.passes.pipeline import Level, Report, normalize, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
 from sym2tf.structured import Source, SparseDerivative
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
@@ -354,6 +355,22 @@ class CompiledFunction:
             DifferentiationError: an output is not scalar (use `jacobian`), or there is no derivative.
         """
         return self._derivative(derivatives.gradient, chosen(variables, wrt), "gradient", self._nested)
+
+    def gradient_expr(self, *variables: Any, wrt: Any = None) -> Any:
+        """The gradient as a SymPy expression, to be read, in the nest that `gradient` returns.
+
+        Where all tensors are matrices it is a matrix expression (`2*X.T*(X*w - y)`), otherwise its element at free
+        indices `i`, `j`, ... of the input's axes. Arguments as for `gradient`.
+
+        Raises:
+            DifferentiationError: an output is not scalar, or there is no derivative.
+            ResourceLimitError: the expression would be too large to read.
+            GraphError: an operation for which SymPy has no notation.
+        """
+        source, nest = self._source(chosen(variables, wrt))
+        graph = source.finished(derivatives.gradient(source.graph, list(source.wrt)))
+        raised = raise_to_sympy(normalize(graph, level=self.level))
+        return map_nest(lambda name, path: raised[name], self._nested(nest))
 
     def value_and_gradient(self, *variables: Any, wrt: Any = None) -> CompiledFunction:
         """`(value, gradient)` from one graph that shares what they have in common."""

@@ -145,6 +145,17 @@ def stabilize(graph: Graph, *, level: Level = "stable") -> Graph:
     return graph if level == "exact" else rewrite(graph, RULES[level])[0]
 
 
+def normalize(graph: Graph, *, level: Level = "stable") -> Graph:
+    """The graph to read: rewritten and contracted as `optimize` does, without the choices made for a machine."""
+    graph = REWRITE.function(prune(graph)[0], level)[0]
+    for _ in range(ROUNDS):
+        graph, fired = CONTRACT.function(graph, level)
+        if not fired:
+            break
+        graph = REWRITE.function(graph, level)[0]
+    return graph
+
+
 def prune(graph: Graph, level: str = "stable") -> tuple[Graph, Counter[str]]:
     """`graph` without the nodes that no output needs; inputs stay, since callers pass them."""
     needed = set(graph.inputs) | set(graph.outputs.values())
