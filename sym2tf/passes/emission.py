@@ -158,7 +158,21 @@ class Emitter:
                 groups.setdefault(frozenset(letters).difference((UNIT,)), []).append((v, letters))
             if len(groups) == len(parts):
                 return parts
-            parts = [self.whole(same, _without_units(same[0][1])) for same in groups.values()]
+            parts = [self.together(same, own.difference(order), uses) for own, same in groups.items()]
+
+    def together(self, same: Sequence[Factor], over: frozenset[int], uses: Mapping[int, int]) -> Factor:
+        """The product of factors with equal letters, of which those in `over` are summed, here if nothing else has them.
+
+        A trace of an inverse times a matrix is that of the solution of a system.
+        """
+        order = _without_units(same[0][1])
+        here = frozenset(letter for letter in over if uses[letter] == len(same))
+        inverses = [f for f in same if self.builder.nodes[f[0]].op is inverse]
+        if len(same) > 1 and inverses and here:
+            rest = list(same)
+            rest.remove(inverses[0])
+            return self.pair(inverses[0], self.whole(rest, order), None, frozenset(order) - here)
+        return self.whole(same, order)
 
     def total(self, factor: Factor, over: Iterable[int]) -> Factor:
         """A factor summed over some of its letters; axes of length 1 go with them."""
