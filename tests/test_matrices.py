@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -494,3 +496,12 @@ def test_compiled_functions_take_batches_of_matrices() -> None:
     np.testing.assert_allclose(answer["form"], due, rtol=1e-12)
     np.testing.assert_allclose(answer["sum"], [[[1.5, 1]] @ values["S"][:2] for values in batch], rtol=1e-12)
     assert "tf.einsum" in f.source or "tf.matmul" in f.source or "tf.linalg" in f.source
+
+
+def test_every_python_block_of_the_page_on_matrices_runs_in_order() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "matrices.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 4
+    namespace: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "matrices.md", "exec"), namespace)
