@@ -71,7 +71,7 @@ def _on_mpmath(precise: Numeric, rank: int, *matrices: Array) -> Array:
     try:
         finite = all(mpmath.isfinite(x) for m in matrices for x in m.flat)
         value = precise(*map(to_mpmath, matrices)) if finite else None
-    except (ZeroDivisionError, ValueError, mpmath.NoConvergence):
+    except (ZeroDivisionError, ValueError, mpmath.libmp.NoConvergence):
         value = None
     if value is None:
         generic = precise(*(mpmath.eye(max(m.shape))[: m.shape[0], : m.shape[1]] for m in matrices))
