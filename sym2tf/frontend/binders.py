@@ -1,7 +1,7 @@
 """Sums, products and extremes over indices: the ranges of what they bind.
 
-A range is rectangular, or its ends depend on outer indices (`(j, 0, i)`) or on data (`(i, start[k], stop[k] - 1)`); then
-an index runs over the smallest range that holds all of them, and a mask says which of its values count.
+A range is rectangular, or its ends depend on outer indices (`(j, 0, i)`) or on data (`(i, start[k], stop[k] - 1)`);
+then an index runs over the smallest range that holds all of them, and a mask says which of its values count.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def _refuse_inner(symbol: Any, hidden: Iterable[Any], ends: Iterable[Any]) -> No
     wrong = [s for end in ends for s in symbols_in(end) if s in hidden]
     if wrong:
         raise _RefusedError(
-            f"a bound of {symbol} depends on {wrong[0]}, which is not bound outside of it: write the inner limits first, "
-            "as in Sum(f, (j, 0, i), (i, 0, n - 1))"
+            f"a bound of {symbol} depends on {wrong[0]}, which is not bound outside of it: write the inner limits "
+            "first, as in Sum(f, (j, 0, i), (i, 0, n - 1))"
         )
 
 

@@ -26,6 +26,9 @@ class Affine(NamedTuple):
     rest: Size
 
 
+_NOTHING = Affine({}, 0)
+
+
 class Data(NamedTuple):
     """A bound that depends on the values of data, such as `start[k]`: an integer expression, and where it stands."""
 
@@ -59,7 +62,7 @@ class Index:
     depth: int
     lower: Affine | Data | None = None
     upper: Affine | Data | None = None
-    offset: Affine = Affine({}, 0)
+    offset: Affine = _NOTHING
     level: int = 0
 
     @property

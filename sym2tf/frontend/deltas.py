@@ -1,5 +1,6 @@
-"""Kronecker deltas: identity matrices and one-hot rows where they stand alone, renamed indices, gathers and segment sums
-where a sum holds them.
+"""Kronecker deltas: identity matrices and one-hot rows where they stand alone.
+
+Where a sum holds one, it renames an index, or makes the sum a gather or a sum by segments.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def _delta(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowe
     else:
         for side, other in ((sides[0], xs[1]), (sides[1], xs[0])):
             found = _unknown(side)
-            if found is not None and other.value.type.kind is Kind.INTEGER:
+            if found is None or found[0] in other.axes:  # as in KroneckerDelta(i, g[i])
+                continue
+            if other.value.type.kind is Kind.INTEGER:
                 index, shift = found
                 place = other if shift == 0 else context.combine(add, [other, number(context, -shift)])
                 solutions.append((index, place))
@@ -94,9 +97,7 @@ def _identity(context: Context, difference: Affine) -> Lowered | None:
     return Lowered(value, (first, second), max(first.depth, second.depth))
 
 
-def _one_hot(context: Context, index: Index, place: Lowered) -> Lowered | None:
-    if index in place.axes:
-        return None
+def _one_hot(context: Context, index: Index, place: Lowered) -> Lowered:
     where = _minus(context, place, index.start)
     hot = in_order(one_hot(where.value, size=index.extent), [*place.axes, index])
     return Lowered(hot.value, hot.axes, max(hot.depth, place.depth))
@@ -106,12 +107,10 @@ def _minus(context: Context, place: Lowered, start: Any) -> Lowered:
     return place if start == 0 else context.combine(add, [place, number(context, -start)])
 
 
-def contracted(
-    context: Context, factors: list[Lowered], bound: list[Index]
-) -> tuple[list[Lowered], list[Index]]:
+def contracted(context: Context, factors: list[Lowered], bound: list[Index]) -> tuple[list[Lowered], list[Index]]:
     """The factors of a sum without the deltas that can be solved for one of its indices, and the indices that remain.
 
-    `Sum(KroneckerDelta(g[i], k)*w[k], (k, ...))` is a gather. What is left of the other kind, over i, is a sum by segments.
+    `Sum(KroneckerDelta(g[i], k)*w[k], (k, ...))` is a gather; a sum over i is one by segments.
     """
     again = True
     while again:
@@ -135,9 +134,7 @@ def contracted(
     return factors, bound
 
 
-def _solvable(
-    context: Context, factor: Lowered, factors: Sequence[Lowered], bound: Sequence[Index]
-) -> Solution | None:
+def _solvable(context: Context, factor: Lowered, factors: Sequence[Lowered], bound: Sequence[Index]) -> Solution | None:
     for index, place in context.deltas.get((factor.value.id, factor.axes), ()):
         tails = any(f.tail for f in factors if f is not factor and index in f.axes)
         if index in bound and not tails:
@@ -193,7 +190,7 @@ def with_tensor_axis(body: Lowered, index: Index) -> Lowered:
     shape = tuple(index.extent if a is index else d for a, d in zip(body.axes, body.value.shape, strict=True))
     value = with_shape(body.value, shape)
     if k != rank - 1:
-        value = transpose(value, axes=tuple(j - rank for j in range(rank) if j != k) + (k - rank,))
+        value = transpose(value, axes=(*(j - rank for j in range(rank) if j != k), k - rank))
     return Lowered(value, tuple(a for a in body.axes if a is not index), body.depth)
 
 

@@ -20,7 +20,7 @@ from sym2tf.ops.arithmetic import add, mul, pow_
 from sym2tf.ops.contraction import prod, reduce_max, reduce_min
 from sym2tf.ops.gathering import cumsum
 from sym2tf.ops.indexing import pad, transpose
-from sym2tf.ops.logic import select
+from sym2tf.ops.logic import less_equal, select
 from sym2tf.ops.piecewise_linear import max_
 from sym2tf.ops.values import with_shape
 
@@ -79,10 +79,21 @@ def _nested(context: Context, factors: list[Lowered], bound: Sequence[Index]) ->
     return factors
 
 
-def _count(context: Context, index: Index) -> Lowered:
-    """How many values of a dependent index count."""
+def _ends(context: Context, index: Index) -> tuple[Lowered, Lowered]:
+    """The first and the last value of a dependent index that count."""
     low = end_value(context, index.lower) if index.lower is not None else number(context, index.start)
     high = end_value(context, index.upper) if index.upper is not None else number(context, index.last)
+    return low, high
+
+
+def _some(context: Context, index: Index) -> Lowered:
+    """Whether any value of a dependent index counts."""
+    return context.combine(less_equal, _ends(context, index))
+
+
+def _count(context: Context, index: Index) -> Lowered:
+    """How many values of a dependent index count."""
+    low, high = _ends(context, index)
     count = context.combine(add, [high, context.combine(mul, [low, context.number(-1)]), context.number(1)])
     return context.combine(max_, [count, context.number(0)])
 
@@ -94,7 +105,7 @@ def _only_moving_end(index: Index) -> Affine | None:
 
 
 def _running_sum(context: Context, body: Lowered, index: Index) -> Lowered:
-    """A sum whose range only grows or shrinks with an index outside of the body: running sums, and one for each value."""
+    """A sum whose range grows or shrinks with an index outside of the body: of the running sums, one for each value."""
     tensor = with_tensor_axis(body, index)
     upwards = isinstance(index.upper, Affine)
     sums = cumsum(tensor.value, axis=-1, reverse=not upwards, exclusive=False)
@@ -149,7 +160,8 @@ def _extreme(op: Any, nothing: float) -> Callable[[Context, Any, Scope, list[Low
             return body
         for index in bound:
             if index.dependent:
-                body = context.combine(select, [mask(context, index), body, context.number(nothing)])
+                there = _some(context, index) if index not in body.axes else mask(context, index)
+                body = context.combine(select, [there, body, context.number(nothing)])
         value = body.value
         places = tuple(k - value.type.rank for k, a in enumerate(body.axes) if a in bound)
         if places:

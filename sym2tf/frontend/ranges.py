@@ -76,7 +76,7 @@ def plus(a: Affine, b: Affine, times: int = 1) -> Affine:
 
 
 def sign(size: Size) -> int:
-    """1 or -1 for what cannot be negative or positive whatever the sizes in it, which are none below zero; 0 for others."""
+    """1 or -1 for what cannot be negative or positive whatever sizes are in it, none below zero; 0 for others."""
     coefficients = [size] if isinstance(size, int) else [c for _, c in size.terms]
     if all(c >= 0 for c in coefficients):
         return 1

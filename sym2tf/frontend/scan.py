@@ -6,7 +6,7 @@ subscript of `x` has been seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sympy as sp
@@ -240,7 +240,12 @@ def _bottom(expr: Any, axis: int, place: Affine) -> tuple[Size, str]:
     """The first element that a subscript reaches and, where this is because a sum starts there, words for it."""
     low, why = bounds(place)[0], ""
     for index in place.indices:
-        if subscripts_of(expr)[axis] == index.symbol and index.depth and not index.dependent and not index.offset.indices:
+        if (
+            subscripts_of(expr)[axis] == index.symbol
+            and index.depth
+            and not index.dependent
+            and not index.offset.indices
+        ):
             why = f"the sum starts at {index.symbol} = {index.start} and indices count from zero"
             if isinstance(index.last, Dim) and linear_in_one(index.last) == (str(index.last), 1, 0):
                 why += f"; write ({index.symbol}, 0, {index.last} - {index.start})"

@@ -1,7 +1,7 @@
 """Subscripts: which elements of a tensor `x[n - 1 - i]`, `A[i, i]`, `x[i + j]` or `x[g[i] + 1]` are, as graph values.
 
-A subscript that is one index times an integer plus a size is a slice; one index on several axes is a diagonal; all others
-are computed as integers, and the axes that they stand on are gathered from at once.
+A subscript that is one index times an integer plus a size is a slice; one index on several axes is a diagonal; all
+others are computed as integers, and the axes that they stand on are gathered from at once.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from sym2tf.ops.values import Value, apply, constant, with_shape
 _DEPTH = 40  # as in `ranges`
 
 
-def subscripted(
-    context: Context, expr: Any, base: Lowered, subscripts: Sequence[Any], scope: Scope
-) -> Lowered:
+def subscripted(context: Context, expr: Any, base: Lowered, subscripts: Sequence[Any], scope: Scope) -> Lowered:
     """The elements of a tensor at `subscripts`, one for each tensor axis.
 
     Args:
@@ -97,9 +95,7 @@ def taken(context: Context, base: Lowered, places: Sequence[Affine | Lowered]) -
     for k, place in enumerate(places, front):
         if isinstance(place, Lowered):
             computed[k] = place
-        elif len(place.indices) > 1 or any(not isinstance(c, int) for c in place.indices.values()):
-            computed[k] = _clipped(context, place)
-        elif place.indices and bounds(place) != hull(place):
+        elif not _is_progression(place):
             computed[k] = _clipped(context, place)
         else:
             plain[k] = place
@@ -125,6 +121,12 @@ def taken(context: Context, base: Lowered, places: Sequence[Affine | Lowered]) -
     found = in_order(value, [a for a in names if a is not None])
     depth = max([base.depth, found.depth, *(c.depth for c in computed.values())])
     return Lowered(found.value, found.axes, depth)
+
+
+def _is_progression(place: Affine) -> bool:
+    """Whether a subscript runs through an axis in equal steps, all of whose places count."""
+    one = len(place.indices) <= 1 and all(isinstance(c, int) for c in place.indices.values())
+    return one and bounds(place) == hull(place)
 
 
 def _without(base: Lowered, k: int) -> Lowered:

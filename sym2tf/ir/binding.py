@@ -41,7 +41,7 @@ class Binding:
     def sources(self) -> dict[str, tuple[Axis, int, Size]]:
         """For each size that data can bind: `(axis, slope, offset)` with length = slope*size + offset.
 
-        An offset holds only sizes that stand before it: `x[i + j]` has `n_i + m - 1` elements, of which other data say m.
+        An offset holds only sizes that stand before it: `x[i + j]` has `n_i + m - 1` elements, where other data say m.
         """
         found: dict[str, tuple[Axis, int, Size]] = {}
         for axis in self.axes:

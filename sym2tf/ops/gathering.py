@@ -153,6 +153,11 @@ floor_divide: Op = Op(
 )
 
 
+def _upwards(low: Any, size: int, step: int, axis: int) -> Any:
+    """The NumPy index of a progression on one axis, read from its lowest element."""
+    return (..., slice(low, low + size * abs(step), abs(step)), *(slice(None),) * (-axis - 1))
+
+
 def _np_cumsum(x: Any, *, axis: int, reverse: bool, exclusive: bool) -> Any:
     x = np.asarray(x)
     if reverse:
@@ -160,7 +165,7 @@ def _np_cumsum(x: Any, *, axis: int, reverse: bool, exclusive: bool) -> Any:
     sums = np.cumsum(x, axis=axis)
     if not exclusive or not x.shape[axis]:
         return sums
-    kept = sums[(..., slice(0, -1), *(slice(None),) * (-axis - 1))]
+    kept = sums[_upwards(0, x.shape[axis] - 1, 1, axis)]
     widths = [(0, 0)] * x.ndim
     widths[axis] = (1, 0)
     return np.pad(kept, widths)
@@ -185,16 +190,11 @@ def _low(start: Size, size: Size, step: int) -> Size:
     return start if step > 0 else start + (size - 1) * step
 
 
-def _span(low: int, size: int, step: int, axis: int) -> tuple[Any, ...]:
-    """The index of a progression read upwards."""
-    return (..., slice(low, low + size * abs(step), abs(step)), *(slice(None),) * (-axis - 1))
-
-
 def _np_stride(x: Any, *, axis: int, start: int, size: int, step: int) -> Any:
     length, last = np.shape(x)[axis], start + (size - 1) * step
     if size and not (0 <= start < length and 0 <= last < length):
         raise SubscriptError(f"subscripts {start} to {last} of an axis of length {length}")
-    taken = x[_span(_low(start, size, step), size, step, axis)]
+    taken = x[_upwards(_low(start, size, step), size, step, axis)]
     return np.flip(taken, axis) if step < 0 else taken
 
 
@@ -202,7 +202,7 @@ def _np_dilate(x: Any, *, axis: int, start: int, size: int, step: int) -> Any:
     shape = list(np.shape(x))
     count, shape[axis] = shape[axis], size
     result = np.zeros(shape, np.asarray(x).dtype)
-    result[_span(_low(start, count, step), count, step, axis)] = np.flip(x, axis) if step < 0 else x
+    result[_upwards(_low(start, count, step), count, step, axis)] = np.flip(x, axis) if step < 0 else x
     return result
 
 
