@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from benchmarks.harness import Table, duration, progress, ratio_text, take_turns
 from sym2tf.compiled import CompiledFunction, compile
-from sym2tf.structured import SparseDerivative
+from sym2tf.structured.sparse import SparseDerivative
 
 DENSE = 3_000  # variables beyond which a dense matrix is not made: 72 MB here, 80 GB at the largest
 BAR = 1.0  # never slower than dense from 1,000 variables on

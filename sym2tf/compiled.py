@@ -28,7 +28,8 @@ from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
 from sym2tf.passes.pipeline import Level, Report, normalize, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
-from sym2tf.structured import Source, SparseDerivative
+from sym2tf.structured.source import Source
+from sym2tf.structured.sparse import SparseDerivative
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
 from sym2tf.wrt import chosen, input_name, numbered, resolve
 
