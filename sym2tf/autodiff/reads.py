@@ -14,7 +14,7 @@ import numpy as np
 
 from sym2tf.autodiff.incidence import Incidence, elements_of, stacked, union
 from sym2tf.ir.op import Op
-from sym2tf.ops import assembly, contraction, gathering, indexing, linalg, logic, piecewise_linear
+from sym2tf.ops import assembly, contraction, decompositions, gathering, indexing, linalg, logic, piecewise_linear
 from sym2tf.ops.leaves import const
 
 Array = np.ndarray[Any, Any]
@@ -154,9 +154,9 @@ def block(xs: Sequence[Fact], attributes: Mapping[str, Any], shape: Shape) -> In
 
 
 def solution(xs: Sequence[Fact], attributes: Mapping[str, Any], shape: Shape) -> Incidence:
-    """A matrix equation: all of the matrix, and of the right side the same column."""
-    a, b = xs
-    parts = [] if a.reads is None else [block([a], attributes, shape)]
+    """A matrix equation: all of the matrix (and its factors), and of the right side the same column."""
+    *matrices, b = xs
+    parts = [block([a], attributes, shape) for a in matrices if a.reads is not None]
     if b.reads is not None:
         kept = (*b.shape[:-2], 1, b.shape[-1])
         parts.append(_stretched(b.reads.grouped(_labels(b.shape, (-2,)), elements_of(kept)), kept, shape))
@@ -281,9 +281,8 @@ READS: dict[Op, Rule] = {
     gathering.scatter_add: scattered,
     gathering.cumsum: running,
     contraction.einsum: product,
-    **dict.fromkeys((linalg.inverse, linalg.det, linalg.logabsdet, linalg.logdet, linalg.cholesky), block),
-    **dict.fromkeys((linalg.cofactor, linalg.cofactor_slope), block),
-    **dict.fromkeys((linalg.solve, linalg.triangular_solve), solution),
+    **dict.fromkeys((*linalg.ROWS, *decompositions.ROWS), block),
+    **dict.fromkeys((linalg.solve, linalg.triangular_solve, linalg.solve_factored), solution),
 }
 # Numbers of elements --------------------------------------------------------------------------------------------
 
