@@ -483,6 +483,16 @@ def test_networks_of_matrices_back_propagate_as_those_of_indices():
     assert f.graph.counts()["einsum"] == 5
 
 
+@pytest.mark.parametrize("function", [nn.silu, nn.gelu, sp.sec, sp.sinc])
+def test_definitions_do_not_mind_what_sympy_has_cached(function):
+    """SymPy's cache puts an equal argument, whose sums are other objects, into what a definition makes of one."""
+    sums = [sp.Sum(X[i] * Y[i], (i, 0, n - 1)) for _ in range(2)]
+    written = [nn.sigmoid(sums[0]), sp.erfc(-sums[0] / sp.sqrt(2), evaluate=False), sp.cos(sums[0]), sp.sin(sums[0])]
+    answer = value(function(sums[1]), {"X": [1.0, 2], "Y": [0.3, 0.2]})
+    assert answer == pytest.approx(value(function(x), {"x": 0.7}), rel=1e-14)
+    assert len(written) == 4
+
+
 def test_what_tensorflow_runs_is_what_the_reference_gives():
     values = weights(5, 7, 3)
     f = sym2tf.compile(softmax_loss(two_layers(nn.gelu)), args=(*values, X, T)).value_and_gradient(list(values))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sympy as sp
+
 from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope
 from sym2tf.frontend.describe import describe
@@ -93,9 +95,34 @@ def _single(x: Lowered) -> Lowered:
 _OF_MATRICES: Mapping[Op, Any] = {exp: expm, log: logm}
 
 
+class StandIn(sp.Dummy):
+    """Stands for an argument in the definition of a function.
+
+    The argument itself would not do: out of SymPy's cache a definition may come with an equal argument in its place,
+    whose sums the scan has never seen.
+    """
+
+    argument: Any
+
+
+STAND_IN = Handler(lambda context, expr, scope, xs: xs[0], children=lambda expr: (expr.argument,))
+
+
 def rewritten(rewrite: Callable[[Any], Any]) -> Handler:
     """The handler of a class that is defined by other SymPy classes."""
-    return Handler(lambda context, expr, scope, xs: xs[0], children=lambda expr: (rewrite(expr),))
+
+    def children(expr: Any) -> Sequence[Any]:
+        return (rewrite(expr.func(*map(_stand_in, expr.args))),)
+
+    return Handler(lambda context, expr, scope, xs: xs[0], children=children)
+
+
+def _stand_in(argument: Any) -> Any:
+    if argument.is_Atom or not isinstance(argument, sp.Expr | sp.logic.boolalg.Boolean) or argument.is_Matrix:
+        return argument
+    stand_in = StandIn()
+    stand_in.argument = argument
+    return stand_in
 
 
 def lookup(table: Mapping[Any, Handler], expr: Any) -> Handler | None:

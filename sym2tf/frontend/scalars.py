@@ -10,7 +10,7 @@ from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
 from sym2tf.frontend.context import Affine, Context, Lowered, Scope
-from sym2tf.frontend.handlers import Handler, elementwise, of_matrices, require_one_shape, rewritten
+from sym2tf.frontend.handlers import STAND_IN, Handler, StandIn, elementwise, of_matrices, require_one_shape, rewritten
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.frontend.subscripts import affine_value
 from sym2tf.ir.types import Kind
@@ -168,6 +168,7 @@ HANDLERS: dict[Any, Handler] = {
     BooleanFalse: Handler(lambda c, e, s, xs: c.number(False), children=lambda expr: ()),
     sp.Symbol: Handler(_symbol, children=lambda expr: ()),
     sp.Idx: Handler(_symbol, children=lambda expr: ()),
+    StandIn: STAND_IN,
     AppliedUndef: Handler(_leaf, children=lambda expr: ()),
     sp.Derivative: Handler(_derivative, children=lambda expr: ()),
     **{cls: elementwise(op) for cls, op in _FUNCTIONS.items()},
