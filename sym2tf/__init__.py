@@ -12,7 +12,7 @@ from sym2tf.fit.api import fit
 from sym2tf.fit.parameters import Parameter
 from sym2tf.fit.result import FitResult
 from sym2tf.frontend.lower import lower
-from sym2tf.notation import OneHot, Simplex
+from sym2tf.notation import MaxOver, MinOver, OneHot, Simplex
 from sym2tf.parse import parse
 from sym2tf.training import Training, TrainingStep, train, training_step
 
@@ -21,6 +21,8 @@ __version__ = "0.1.0"
 __all__ = [
     "CompiledFunction",
     "FitResult",
+    "MaxOver",
+    "MinOver",
     "OneHot",
     "Parameter",
     "Simplex",
