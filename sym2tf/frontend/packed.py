@@ -46,8 +46,8 @@ def pack(context: Context, arguments: Sequence[Any]) -> None:
             }
             whole = Value(context.builder, context.builder.add(input_, (), attributes, origin=matrix))
             context.inputs[matrix] = whole
-            for k, leaf in enumerate(matrix.flat()):
-                context.inputs[leaf] = _part(whole, *divmod(k, shape[1]))
+            for leaf, part in zip(matrix.flat(), _elements(whole), strict=True):
+                context.inputs[leaf] = part
 
 
 def places(matrix: Any) -> dict[Any, tuple[int, int]]:
@@ -56,11 +56,15 @@ def places(matrix: Any) -> dict[Any, tuple[int, int]]:
     return {leaf_name(leaf): place for leaf, place in found.items()} | found
 
 
-def _part(whole: Value, row: int, column: int) -> Value:
-    """One element. All elements of a row share a slice."""
-    value: Value = squeeze(slice_(whole, axis=-2, start=row, size=1), axis=-2)
-    part: Value = squeeze(slice_(value, axis=-1, start=column, size=1), axis=-1)
-    return part
+def _elements(tensor: Value) -> list[Value]:
+    """The elements in row-major order."""
+    shape = tensor.shape
+    if not shape:
+        return [tensor]
+    if len(shape) > 1 and shape[-1] == 1:  # all elements share this
+        return _elements(squeeze(tensor, axis=-1))
+    parts = [tensor] if shape[0] == 1 else [slice_(tensor, axis=-len(shape), start=k, size=1) for k in range(shape[0])]
+    return [e for part in parts for e in _elements(squeeze(part, axis=-len(shape)))]
 
 
 def _name(matrix: Any) -> str:

@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple
 from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError
 from sym2tf.ir.graph import Builder, Graph
+from sym2tf.passes.assembly import assemble
 from sym2tf.passes.contraction import contract
+from sym2tf.passes.guards import without_guards
 from sym2tf.passes.linalg import choose_algorithms, has_linear_algebra
 from sym2tf.passes.machine import choose_machine_operations
 from sym2tf.passes.rewriting import rewrite
@@ -119,6 +121,8 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
 
     run(PRUNE)
     run(REWRITE)
+    if level != "exact":  # a sum makes 0 of -0.0
+        run(ASSEMBLE)
     for _ in range(ROUNDS):
         if not run(CONTRACT):
             break
@@ -146,8 +150,8 @@ def stabilize(graph: Graph, *, level: Level = "stable") -> Graph:
 
 
 def normalize(graph: Graph, *, level: Level = "stable") -> Graph:
-    """The graph to read: rewritten and contracted as `optimize` does, without the choices made for a machine."""
-    graph = REWRITE.function(prune(graph)[0], level)[0]
+    """The graph to read: rewritten and contracted as `optimize` does, without what is there for machines only."""
+    graph = REWRITE.function(without_guards(prune(graph)[0]), level)[0]
     for _ in range(ROUNDS):
         graph, fired = CONTRACT.function(graph, level)
         if not fired:
@@ -190,6 +194,7 @@ def _row(record: PassRecord) -> tuple[str, ...]:
 # grouped.
 PRUNE = Pass("prune", prune)
 REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))
+ASSEMBLE = Pass("assembly", lambda graph, level: assemble(graph))
 CONTRACT = Pass("contraction", lambda g, level: contract(g, exact=level == "exact", split=level == "real"))
 ALGORITHMS = Pass("linear algebra", lambda graph, level: choose_algorithms(graph, exact=level == "exact"))
 SHARE = Pass("sharing", lambda graph, level: share(graph, exact=level == "exact"))
