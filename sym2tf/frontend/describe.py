@@ -7,6 +7,7 @@ from typing import Any
 
 import sympy as sp
 from sympy.functions.elementary.piecewise import ExprCondPair
+from sympy.matrices.expressions.matexpr import MatrixElement
 
 _NODES = 60
 _CHARACTERS = 80
@@ -16,13 +17,17 @@ _NAMES = {sp.Equality: "Eq", sp.Unequality: "Ne"}
 
 def is_small(expr: Any, limit: int = _NODES, *, ordered: bool = True) -> bool:
     """Whether printing `expr` (with its terms ordered) is quick: at most `limit` nodes as a tree, no huge numbers."""
-    stack, count = [expr], 0
+    stack, count = [(expr, False)], 0
     while stack:
-        node = stack.pop()
+        node, is_scale = stack.pop()
         count += 1
         if count > limit or _is_long(node) or (ordered and _is_absurd(node)):
             return False
-        stack.extend(getattr(node, "args", ()))
+        if is_scale and isinstance(node, MatrixElement) and not isinstance(node.parent, sp.MatrixSymbol):
+            return False  # to see where a minus sign goes, SymPy works out this element of an inverse or a product
+        scales = isinstance(node, sp.MatMul)
+        for part in getattr(node, "args", ()):
+            stack.append((part, (scales and not part.is_Matrix) or (is_scale and not scales)))
     return True
 
 
