@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from benchmarks import calls, growth, memory, sparse, tracing, values
+from benchmarks import calls, growth, hessians, memory, sparse, tracing, values
 from benchmarks.harness import Table, machine, progress
 
 BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
@@ -19,6 +19,8 @@ BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "growth": growth.run,
     "values": values.run,
     "gradients": values.run_gradients,
+    "hessians": hessians.run,
+    "losses": hessians.run_gradients,
     "memory": memory.run,
     "sparse": sparse.run,
 }
