@@ -26,8 +26,8 @@ def is_small(expr: Any, limit: int = _NODES, *, ordered: bool = True) -> bool:
         if is_scale and isinstance(node, MatrixElement) and not isinstance(node.parent, sp.MatrixSymbol):
             return False  # to see where a minus sign goes, SymPy works out this element of an inverse or a product
         scales = isinstance(node, sp.MatMul)
-        for part in getattr(node, "args", ()):
-            stack.append((part, (scales and not part.is_Matrix) or (is_scale and not scales)))
+        parts = getattr(node, "args", ())
+        stack.extend((part, (scales and not part.is_Matrix) or (is_scale and not scales)) for part in parts)
     return True
 
 
