@@ -124,7 +124,7 @@ class CompiledFunction:
         self.lowered = graph
         self.dtype, self.jit, self.level, self.name, self.expr = _dtype_name(dtype), jit, level, name, expr
         self.title = title or _title(expr)
-        self._optimized = optimize(graph, level=level)
+        self._optimized = optimize(graph, level=level, jit=jit)
         if jit:
             require_jit(self.graph)
         self._arguments: tuple[Any, ...] = tuple(graph.info["args"])

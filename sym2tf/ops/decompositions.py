@@ -23,6 +23,7 @@ from sym2tf.ops.indexing import expand, slice_
 from sym2tf.ops.leaves import iota
 from sym2tf.ops.linalg import (
     DTYPES,
+    NO_XLA,
     by_columns,
     diagonal_part,
     everywhere,
@@ -38,16 +39,19 @@ from sym2tf.ops.linalg import (
 from sym2tf.ops.logic import equal, select
 from sym2tf.ops.values import constant, with_shape
 
+_FEW_DIGITS = "XLA's vectors are accurate to seven digits only"
+
 
 def _factor(
-    name: str, infer: Any, numpy: Any, raw: str, vjp: Any, jvp: Any, *, label: str, doc: str, form: Any = None
+    name: str, infer: Any, numpy: Any, raw: str, vjp: Any, jvp: Any, *, label: str, doc: str, form: Any = None,
+    xla: str | None = None,
 ) -> Op:
     def spread(g: Any, y: Any, a: Any, **attributes: Any) -> tuple[Any]:
         return (everywhere(g if y.type.rank == a.type.rank else expand(g, axis=-1)),)
 
     return Op(
         name=name, infer=infer, elementwise=False, promotes=Kind.REAL, numpy=numpy, vjp=vjp, jvp=jvp,
-        tf=TFOp(raw, f"{name}_core", dtypes=DTYPES, form=form), support=spread, label=label, doc=doc,
+        tf=TFOp(raw, f"{name}_core", dtypes=DTYPES, form=form, xla=xla), support=spread, label=label, doc=doc,
     )
 
 
@@ -94,12 +98,12 @@ def _eigh_values_jvp(tangents: tuple[Any, ...], y: Any, a: Any) -> Any:
     return product("ai,ab,bi->i", vectors, tangents[0], vectors)
 
 
-eigh_vectors = _factor(
+eigh_vectors: Op = _factor(
     "eigh_vectors", lambda a: square("eigenvectors", a), numerics.eigh_vectors, "SelfAdjointEigV2",
-    _eigh_vectors_vjp, _eigh_vectors_jvp, label="eigenvectors",
+    _eigh_vectors_vjp, _eigh_vectors_jvp, label="eigenvectors", xla=_FEW_DIGITS,
     doc="Orthonormal eigenvectors of the symmetric part, as columns, in the order of ascending eigenvalues.",
 )
-eigh_values = _values(
+eigh_values: Op = _values(
     "eigh_values", lambda a, *, alone=False: TensorType(a.kind, square("eigenvalues", a).shape[:-1]), numerics.eigh_values,
     "SelfAdjointEigV2", _eigh_values_vjp, _eigh_values_jvp, label="eigenvalues",
     doc="The eigenvalues of the symmetric part, ascending.",
@@ -181,17 +185,19 @@ def _svd_right_jvp(tangents: tuple[Any, ...], y: Any, a: Any) -> Any:
     return _vectors_jvp(swapped(tangents[0]), y, svd_values(a), svd_left(a))
 
 
-svd_values = _values(
+svd_values: Op = _values(
     "svd_values", lambda a, *, alone=False: _svd_type(a, keep=None), numerics.svd_values, "Svd", _svd_values_vjp, _svd_values_jvp,
     label="singular values", doc="The singular values, descending; as many as the shorter side of the matrix.",
 )
-svd_left = _factor(
+svd_left: Op = _factor(
     "svd_left", lambda a: _svd_type(a, keep=0), numerics.svd_left, "Svd", _svd_left_vjp, _svd_left_jvp,
-    label="U", doc="The left singular vectors as columns, one for each singular value.",
+    label="U", xla=_FEW_DIGITS,
+    doc="The left singular vectors as columns, one for each singular value.",
 )
-svd_right = _factor(
+svd_right: Op = _factor(
     "svd_right", lambda a: _svd_type(a, keep=1), numerics.svd_right, "Svd", _svd_right_vjp, _svd_right_jvp,
-    label="V", doc="The right singular vectors as columns, one for each singular value.",
+    label="V", xla=_FEW_DIGITS,
+    doc="The right singular vectors as columns, one for each singular value.",
 )
 
 # QR
@@ -234,13 +240,13 @@ def _qr_tangents(t: Any, q: Any, r: Any) -> tuple[Any, Any]:
     return moved - product("ab,bc->ac", q, upper), product("ab,bc->ac", upper, r)
 
 
-qr_q = _factor(
+qr_q: Op = _factor(
     "qr_q", _qr_type, numerics.qr_q, "Qr", _qr_q_vjp,
     lambda tangents, y, a: _qr_tangents(tangents[0], y, qr_r(a))[0], label="Q",
     doc="The factor with orthonormal columns of a = Q R, where R has a positive diagonal; a has no fewer rows than "
     "columns.",
 )
-qr_r = _factor(
+qr_r: Op = _factor(
     "qr_r", lambda a: TensorType(a.kind, (*_qr_type(a).shape[:-2], a.shape[-1], a.shape[-1])), numerics.qr_r, "Qr",
     _qr_r_vjp, lambda tangents, y, a: _qr_tangents(tangents[0], qr_q(a), y)[1], label="R",
     doc="The upper triangular factor with positive diagonal of a = Q R.",
@@ -249,7 +255,7 @@ qr_r = _factor(
 # Functions of a matrix
 
 
-def _function(name: str, numpy: Any, *, label: str, doc: str) -> Op:
+def _function(name: str, numpy: Any, *, label: str, doc: str, xla: str | None = None) -> Op:
     def along(a: Any, t: Any) -> Any:
         """The derivative along `t`: f of the block matrix ((a, t), (0, a)) holds it in its corner."""
         n = a.shape[-1]
@@ -260,18 +266,18 @@ def _function(name: str, numpy: Any, *, label: str, doc: str) -> Op:
 
     row = _factor(
         name, lambda a: square(name, a), numpy, "", lambda g, y, a: (along(swapped(a), g),),
-        lambda tangents, y, a: along(a, tangents[0]), label=label, doc=doc,
+        lambda tangents, y, a: along(a, tangents[0]), label=label, doc=doc, xla=xla,
     )
     return row
 
 
 expm = _function("expm", numerics.expm, label="exp", doc="The exponential of a matrix.")
 logm = _function(
-    "logm", numerics.logm, label="log",
+    "logm", numerics.logm, label="log", xla=NO_XLA,
     doc="The principal logarithm of a matrix; NaN where it is not real (an eigenvalue on the negative axis).",
 )
 sqrtm = _function(
-    "sqrtm", numerics.sqrtm, label="√",
+    "sqrtm", numerics.sqrtm, label="√", xla=NO_XLA,
     doc="The principal square root of a matrix; NaN where it is not real (an eigenvalue on the negative axis).",
 )
 

@@ -24,9 +24,10 @@ from sym2tf.ops.contraction import einsum
 from sym2tf.ops.indexing import expand, restore, sum_, transpose
 from sym2tf.ops.leaves import iota
 from sym2tf.ops.logic import less_equal, select
-from sym2tf.ops.values import Value, with_rank, with_shape
+from sym2tf.ops.values import Value, constant, with_rank, with_shape
 
 DTYPES = ("float64", "float32")  # the floating dtypes that have kernels
+NO_XLA = "XLA has no kernel for it"
 MATRIX = (-2, -1)
 _FRONT = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -206,14 +207,15 @@ solve: Op = Op(
 lu_factor = Op(
     name="lu_factor", infer=lambda a: square("lu_factor", a), elementwise=False, promotes=Kind.REAL,
     numpy=numerics.lu_factor, label="LU",
-    tf=TFOp("Lu", "", dtypes=DTYPES, form=lambda e, a: e.call("lu_factor", a)),
+    tf=TFOp("Lu", "", dtypes=DTYPES, xla=NO_XLA, form=lambda e, a: e.call("lu_factor", a)),
+    vjp=lambda g, y, a: (None,), jvp=lambda tangents, y, a: with_shape(constant(y.builder, 0, Kind.REAL), y.shape),
     doc="The factors of a with its rows in the order `lu_rows`: U, and below its diagonal L without its unit diagonal. "
-    "Made by the optimiser for matrices that several systems share.",
+    "Made by the optimiser for matrices that several systems share; the derivative is in `solve_factored`.",
 )
 lu_rows = Op(
     name="lu_rows", elementwise=False, promotes=Kind.REAL, numpy=numerics.lu_rows, label="rows of LU",
     infer=lambda a: TensorType(Kind.INTEGER, square("lu_rows", a).shape[:-1]),
-    tf=TFOp("Lu", "", dtypes=DTYPES, form=lambda e, a: e.call("lu_rows", a)),
+    tf=TFOp("Lu", "", dtypes=DTYPES, xla=NO_XLA, form=lambda e, a: e.call("lu_rows", a)), vjp=lambda g, y, a: (None,),
     doc="Which row of `a` is the k-th of its factors.",
 )
 
@@ -232,7 +234,7 @@ def _factored_vjp(g: Any, y: Any, a: Any, lu: Any, rows: Any, b: Any, *, adjoint
 solve_factored = Op(
     name="solve_factored", arity=4, infer=_factored_type, elementwise=False, promotes=(0, 1, 3), label="A⁻¹b",
     numpy=numerics.solve_factored,
-    tf=TFOp("", "", dtypes=DTYPES, form=lambda e, a, lu, rows, b, *, adjoint: e.call(
+    tf=TFOp("", "", dtypes=DTYPES, xla=NO_XLA, form=lambda e, a, lu, rows, b, *, adjoint: e.call(
         "solve_factored", lu, rows, b, adjoint)),
     vjp=_factored_vjp,
     jvp=lambda tangents, y, a, lu, rows, b, *, adjoint: _solve_jvp(
@@ -287,7 +289,7 @@ def _inner(a: Any, b: Any) -> Any:
 cofactor_slope: Op = Op(
     name="cofactor_slope", arity=2, elementwise=False, promotes=Kind.REAL, numpy=numerics.cofactor_slope,
     infer=lambda a, t: _system_type("cofactor_slope")(a, square("cofactor_slope", t)),
-    tf=TFOp("", "cofactor_slope", dtypes=DTYPES, form=lambda e, a, t: e.call("cofactor_slope", a, t)),
+    tf=TFOp("", "cofactor_slope", dtypes=DTYPES, xla=NO_XLA, form=lambda e, a, t: e.call("cofactor_slope", a, t)),
     vjp=lambda g, y, a, t: _cofactor_slope_vjp(g, a, t),
     jvp=lambda tangents, y, a, t: _cofactor_slope_jvp(tangents, y, a, t),
     support=lambda g, y, a, t: (
@@ -336,14 +338,14 @@ def _slope_along(a: Any, t: Any) -> Any:
 cofactor = Op(
     name="cofactor", infer=lambda a: square("the cofactor matrix", a), elementwise=False, promotes=Kind.REAL,
     numpy=numerics.cofactor,
-    tf=TFOp("", "cofactor", dtypes=DTYPES, form=lambda e, a: e.call("cofactor", a)),
+    tf=TFOp("", "cofactor", dtypes=DTYPES, xla=NO_XLA, form=lambda e, a: e.call("cofactor", a)),
     vjp=lambda g, y, a: (_slope_along(a, g),), jvp=lambda tangents, y, a: _slope_along(a, tangents[0]),
     support=lambda g, y, a: (everywhere(g),), label="cof",
     doc="det(a) a^-T, also for singular matrices: from singular vectors and products of all singular values but one.",
 )
 det: Op = Op(
     name="det", infer=_scalar_type("the determinant"), elementwise=False, promotes=Kind.REAL, numpy=numerics.det,
-    tf=TFOp("MatrixDeterminant", "tf.linalg.det", dtypes=DTYPES),
+    tf=TFOp("MatrixDeterminant", "tf.linalg.det", dtypes=DTYPES, xla=NO_XLA),
     vjp=lambda g, y, a: (_times(g, cofactor(a)),), jvp=lambda tangents, y, a: _inner(tangents[0], cofactor(a)),
     support=lambda g, y, a: (restore(g, MATRIX),),
     doc="Its gradient is the cofactor matrix: first and second derivatives are right for singular matrices too, "
@@ -354,7 +356,7 @@ det: Op = Op(
 def _logarithm(name: str, numpy: Any, label: str, doc: str) -> Op:
     return Op(
         name=name, infer=_scalar_type("the determinant"), elementwise=False, promotes=Kind.REAL, numpy=numpy,
-        tf=TFOp("LogMatrixDeterminant", f"{name}_core", dtypes=DTYPES),
+        tf=TFOp("LogMatrixDeterminant", f"{name}_core", dtypes=DTYPES, xla=NO_XLA),
         vjp=lambda g, y, a: (_times(g, swapped(inverse(a))),),
         jvp=lambda tangents, y, a: product("ab,ba->", tangents[0], inverse(a)),
         support=lambda g, y, a: (restore(g, MATRIX),), label=label, doc=doc,

@@ -386,7 +386,7 @@ def _np_expm(a: Array) -> Array:
 def _mp_real(value: Any) -> Any:
     tiny = mpmath.ldexp(1, -mpmath.mp.prec // 2) * max(1, mpmath.mnorm(value, "f"))
     if any(abs(mpmath.im(value[i, j])) > tiny for i in range(value.rows) for j in range(value.cols)):
-        return value * mpmath.nan
+        return value.apply(lambda x: mpmath.nan)
     return value.apply(mpmath.re)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from sym2tf.ir.graph import Builder, Graph
+from sym2tf.ir.graph import Builder, Graph, Node
 from sym2tf.ir.op import Op
 from sym2tf.ops.arithmetic import log
 from sym2tf.ops.assembly import diag, identity
@@ -38,7 +38,7 @@ from sym2tf.ops.decompositions import (
     svd_values,
 )
 from sym2tf.ops.elementary import exp
-from sym2tf.ops.indexing import expand, sum_
+from sym2tf.ops.indexing import expand, sum_, transpose
 from sym2tf.ops.linalg import (
     cholesky,
     cofactor,
@@ -90,17 +90,18 @@ class Choice:
     build: Build
 
 
-def choose_algorithms(graph: Graph, *, exact: bool = False) -> tuple[Graph, Counter[str]]:
+def choose_algorithms(graph: Graph, *, exact: bool = False, jit: bool = False) -> tuple[Graph, Counter[str]]:
     """`graph` with the rows of linear algebra replaced by quicker ones; how often each rule was applied.
 
     Args:
         graph: any valid graph; best after contraction, which makes systems of equations of inverses.
         exact: change nothing: another algorithm rounds differently.
+        jit: make no LU factors, for which XLA has no kernel.
     """
     if exact or not has_linear_algebra(graph):
         return graph, Counter()
     facts = matrix_facts(graph)
-    whole = _Whole(graph, facts)
+    whole = _Whole(graph, facts, {} if jit else LU_CHOICES)
     builder, where, fired = Builder(), dict[int, int](), Counter[str]()
     for v in graph.order:
         node, operands = graph[v], graph.operands(v)
@@ -125,13 +126,13 @@ def has_linear_algebra(graph: Graph) -> bool:
 class _Whole:
     """What a choice depends on besides the matrix: who else uses it."""
 
-    def __init__(self, graph: Graph, facts: Mapping[int, Fact]) -> None:
-        self.graph, self.facts = graph, facts
+    def __init__(self, graph: Graph, facts: Mapping[int, Fact], by_lu: Mapping[Op, Choice]) -> None:
+        self.graph, self.facts, self.by_lu = graph, facts, by_lu
         self.factored: Counter[int] = Counter()  # how many rows would use LU factors of a matrix
         self.vectors: set[int] = set()  # matrices of which singular vectors or eigenvectors are computed
         for v in graph.order:
             op, operands = graph[v].op, graph.operands(v)
-            if op in LU_CHOICES and self.by_facts(v) is None:
+            if op in by_lu and self.by_facts(v) is None:
                 self.factored[operands[0]] += 1
             if op in VECTORS:
                 self.vectors.add(operands[0])
@@ -145,18 +146,32 @@ class _Whole:
     def choice(self, v: int) -> Choice | None:
         """The rule that applies to node `v`."""
         node, operands = self.graph[v], self.graph.operands(v)
+        if operands and self.graph[operands[0]].op is transpose and _swaps(self.graph[operands[0]]):
+            turned = TURNED.get(node.op)
+            if turned is not None:
+                return turned
         found = self.by_facts(v)
         if found is not None or not operands:
             return found
         matrix = operands[0]
-        rows = self.graph[matrix].type.shape[-1] if node.op in LU_CHOICES else 0
+        rows = self.graph[matrix].type.shape[-1] if node.op in self.by_lu else 0
         if self.factored[matrix] > 1 and (not isinstance(rows, int) or rows >= SMALLEST_SHARED):
-            return LU_CHOICES.get(node.op)
+            return self.by_lu.get(node.op)
         alone = matrix not in self.vectors and not node.attributes.get("alone")
         return ALONE.get(node.op) if alone else None
 
 
+def _swaps(node: Node) -> bool:
+    """Whether a movement of axes transposes matrices."""
+    return node.attributes["axes"] == (-1, -2)
+
+
 # What the rules build
+
+
+def _turned(a: Any) -> Any:
+    """The matrix that `a` is the transpose of."""
+    return Value(a.builder, a.builder.operands[a.id][0])
 
 
 def _diagonal(a: Any) -> Any:
@@ -211,6 +226,7 @@ def _spectral(function: Callable[[Any], Any]) -> Build:
     return build
 
 
+DETERMINANTS = (det, logdet, logabsdet)
 CHOICES = (
     Choice("inverse of an orthogonal matrix is its transpose", inverse, ORTHOGONAL, swapped),
     Choice("inverse of a diagonal matrix by division", inverse, DIAGONAL, lambda a: diag(1 / _diagonal(a))),
@@ -249,6 +265,28 @@ CHOICES = (
     Choice("logarithm of a symmetric matrix by eigenvalues", logm, SYMMETRIC, _spectral(log)),
     Choice("square root of a symmetric matrix by eigenvalues", sqrtm, SYMMETRIC, _spectral(lambda x: x**HALF)),
 )
+TURNED = {
+    c.op: c
+    for c in (
+        *(
+            Choice("determinant of a transpose", op, Fact.NOTHING, lambda a, op=op: op(_turned(a)))
+            for op in DETERMINANTS
+        ),
+        Choice("inverse of a transpose", inverse, Fact.NOTHING, lambda a: swapped(inverse(_turned(a)))),
+        Choice(
+            "system of a transpose",
+            solve,
+            Fact.NOTHING,
+            lambda a, b, *, adjoint: solve(_turned(a), b, adjoint=not adjoint),
+        ),
+        Choice(
+            "system of a transpose",
+            triangular_solve,
+            Fact.NOTHING,
+            lambda a, b, *, lower, adjoint: triangular_solve(_turned(a), b, lower=not lower, adjoint=not adjoint),
+        ),
+    )
+}
 LU_CHOICES = {
     c.op: c
     for c in (

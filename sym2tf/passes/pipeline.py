@@ -96,7 +96,7 @@ class Report:
 
 
 @collection_paused()
-def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
+def optimize(graph: Graph, *, level: str = "stable", jit: bool = False) -> tuple[Graph, Report]:
     """The graph made small and quick, and the report of how.
 
     Args:
@@ -104,6 +104,7 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
         level: `"exact"` only does what is equal for every float, NaN, infinities and signed zeros included;
             `"real"` also what is equal in exact arithmetic; `"stable"` (the default) also takes forms
             that are more accurate than what they replace, and no new cancellation.
+        jit: choose nothing that XLA cannot compile.
 
     Raises:
         ArgumentError: an unknown level.
@@ -119,6 +120,7 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
         records.append(PassRecord(step.name, before, len(graph), time.perf_counter() - start, fired))
         return fired
 
+    algorithms = Pass("linear algebra", lambda g, level: choose_algorithms(g, exact=level == "exact", jit=jit))
     run(PRUNE)
     run(REWRITE)
     if level != "exact":  # a sum makes 0 of -0.0
@@ -128,7 +130,7 @@ def optimize(graph: Graph, *, level: str = "stable") -> tuple[Graph, Report]:
             break
         run(REWRITE)
     for _ in range(ROUNDS):
-        if not has_linear_algebra(graph) or not run(ALGORITHMS):
+        if not has_linear_algebra(graph) or not run(algorithms):
             break
         run(CONTRACT)
         run(REWRITE)
@@ -196,6 +198,5 @@ PRUNE = Pass("prune", prune)
 REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))
 ASSEMBLE = Pass("assembly", lambda graph, level: assemble(graph))
 CONTRACT = Pass("contraction", lambda g, level: contract(g, exact=level == "exact", split=level == "real"))
-ALGORITHMS = Pass("linear algebra", lambda graph, level: choose_algorithms(graph, exact=level == "exact"))
 SHARE = Pass("sharing", lambda graph, level: share(graph, exact=level == "exact"))
 MACHINE = Pass("machine", lambda g, level: choose_machine_operations(g, exact=level == "exact"))

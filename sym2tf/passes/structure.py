@@ -149,12 +149,11 @@ class _Knowledge:
         if m.eyes:  # a diagonal matrix: the factors are its diagonal
             return DIAGONAL | self.scaled(m.factors, EVERYTHING)
         inside = [f for f in m.factors if row in f[1] or column in f[1]]
-        if _is_gram(inside, row, column):
-            return SYMMETRIC | self.scaled(around, SEMIDEFINITE)
+        found = SYMMETRIC | self.scaled(around, SEMIDEFINITE) if _is_gram(inside, row, column) else NOTHING
         chain = _chain(m.factors, row, column, front)
         if chain is not None:
-            return self.of_chain(chain, row, column)
-        return self.of_hadamard(inside, around, row, column, front)
+            return found | self.of_chain(chain)
+        return found | self.of_hadamard(inside, around, row, column, front)
 
     def scaled(self, factors: Sequence[Factor], facts: Fact) -> Fact:
         """What is left of `facts` about a matrix that is multiplied by numbers."""
@@ -167,7 +166,7 @@ class _Knowledge:
             left &= ~(DEFINITE | INVERTIBLE)
         return left
 
-    def of_chain(self, chain: _Chain, row: int, column: int) -> Fact:
+    def of_chain(self, chain: _Chain) -> Fact:
         """A matrix product, with vectors that scale rows and columns on the way."""
         common = EVERYTHING
         for link in chain.links:
@@ -442,6 +441,12 @@ def _solve(at: _Place) -> Fact:
     return facts & at.of(1) & (LOWER | UPPER | DIAGONAL | ORTHOGONAL | INVERTIBLE)
 
 
+def _triangular_solve(at: _Place) -> Fact:
+    lower, adjoint = at.node.attributes["lower"], at.node.attributes["adjoint"]
+    factor = LOWER if lower != adjoint else UPPER
+    return (at.of(0) & DIAGONAL | factor | INVERTIBLE) & at.of(1)
+
+
 _RULES: Mapping[Op, Rule] = {
     leaves.input_: _input,
     assembly.eye: _always(EVERYTHING),
@@ -457,7 +462,7 @@ _RULES: Mapping[Op, Rule] = {
     indexing.broadcast: _broadcast,
     linalg.inverse: _inverse,
     linalg.solve: _solve,
-    linalg.triangular_solve: _always(NOTHING),
+    linalg.triangular_solve: _triangular_solve,
     linalg.cholesky: _always(LOWER | INVERTIBLE),
     linalg.cofactor: _keep(SYMMETRIC | SEMIDEFINITE | DEFINITE | DIAGONAL | INVERTIBLE),
     decompositions.eigh_vectors: _always(ORTHOGONAL),
