@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sympy as sp
+from sympy.core.sorting import default_sort_key
 from sympy.matrices.expressions.matexpr import MatrixElement
 
 Letter = int
@@ -24,6 +25,25 @@ class Factor:
     expression: Any
     rows: Letter | None = None
     columns: Letter | None = None
+
+
+def multiplied(*factors: Any) -> Any:
+    """The product of scalars and matrices. SymPy's `*` would work out scalars such as `(x.T*y)[0, 0]` to sums."""
+    scale, matrices = sp.S.One, list[Any]()
+    for factor in factors:
+        c, product = factor.as_coeff_mmul() if factor.is_Matrix else (factor, None)
+        scale *= c
+        if product is not None:
+            matrices += product.args if product.is_MatMul else (product,)
+    return scaled(scale, matrices)
+
+
+def scaled(coefficient: Any, factors: Sequence[Any]) -> Any:
+    """A scalar times a product of matrices; a number is not multiplied into a sum."""
+    product = factors[0] if len(factors) == 1 else sp.MatMul(*factors).doit(deep=False)
+    if coefficient == 1:
+        return product
+    return sp.MatMul(coefficient, *(product.args if product.is_MatMul else (product,)))
 
 
 def transposed(expression: Any) -> Any:
@@ -128,13 +148,13 @@ class Product:
         elif len(vectors) == 1:
             self.scalars.append(_total(vectors[0], length))
         else:
-            self.scalars.append(single(transposed(vectors[0]) * hadamard(vectors[1:])))
+            self.scalars.append(single(multiplied(transposed(vectors[0]), hadamard(vectors[1:]))))
 
     def absorb(self, letter: Letter, left: list[Letter]) -> None:
         """A letter of one matrix: that times the vectors at the letter."""
         x, other = self.take(self.at(letter)[0], letter)
         vector = self.vector(letter)
-        product = x * (sp.OneMatrix(self.lengths[letter], 1) if vector is None else vector)
+        product = multiplied(x, sp.OneMatrix(self.lengths[letter], 1) if vector is None else vector)
         self.columns.setdefault(other, []).append(product)
 
     def join(self, letter: Letter, left: list[Letter]) -> None:
@@ -150,7 +170,7 @@ class Product:
             self.scalars.append(sp.Trace(_chained([a, vector, transposed(b)])))
         else:
             column = sp.OneMatrix(self.lengths[letter], 1) if vector is None else vector
-            self.columns.setdefault(before, []).append(hadamard([a, b]) * column)
+            self.columns.setdefault(before, []).append(multiplied(hadamard([a, b]), column))
 
     def merge(self) -> bool:
         """Matrices with the same two letters become one, by elements; False if there are none."""
@@ -178,7 +198,7 @@ class Product:
             body = sp.OneMatrix(1, self.lengths[columns]) if v is None else transposed(v)
         else:
             return scale
-        return body if scale == 1 else scale * body
+        return multiplied(scale, body)
 
     def square(self, rows: Letter, columns: Letter, u: Any, v: Any) -> Any:
         """What has two letters left: a matrix between two diagonal ones, or an outer product."""
@@ -189,7 +209,7 @@ class Product:
         v = sp.OneMatrix(self.lengths[columns], 1) if v is None else v
         if isinstance(u, sp.OneMatrix) and isinstance(v, sp.OneMatrix):
             return sp.OneMatrix(self.lengths[rows], self.lengths[columns])
-        return u * transposed(v)
+        return multiplied(u, transposed(v))
 
 
 def contracted(
@@ -225,15 +245,16 @@ def collected(terms: Sequence[Any]) -> Any:
             break
         scale, ratios = _common([parts[k][0] for k in members])
         rests = [parts[k][1][1:] if side == 0 else parts[k][1][:-1] for k in members]
-        inner = collected([_product(ratio, rest) for ratio, rest in zip(ratios, rests, strict=True)])
+        inner = collected([scaled(ratio, rest) for ratio, rest in zip(ratios, rests, strict=True)])
         c, factors = _coefficient_and_factors(inner)
         made = (scale * c, [factor, *factors] if side == 0 else [*factors, factor])
         parts = [part for k, part in enumerate(parts) if k not in members] + [made]
     if len(parts) == 1:
-        return _product(*parts[0])
+        return scaled(*parts[0])
     scale, ratios = _common([c for c, _ in parts])
-    total = sp.MatAdd(*(_product(r, fs) for r, (_, fs) in zip(ratios, parts, strict=True))).doit(deep=False)
-    return total if scale == 1 else scale * total
+    # in SymPy's own order, but not by its `doit`, which works out scalars
+    ordered = sorted((scaled(r, fs) for r, (_, fs) in zip(ratios, parts, strict=True)), key=default_sort_key)
+    return multiplied(scale, sp.MatAdd(*ordered))
 
 
 def _is_sum(factors: Sequence[Any]) -> bool:
@@ -265,20 +286,13 @@ def _coefficient_and_factors(term: Any) -> tuple[Any, list[Any]]:
     return coefficient, list(product.args) if product.is_MatMul else [product]
 
 
-def _product(coefficient: Any, factors: Sequence[Any]) -> Any:
-    product = factors[0]
-    for factor in factors[1:]:
-        product = product * factor
-    return product if coefficient == 1 else coefficient * product
-
-
 def hadamard(factors: Sequence[Any]) -> Any:
     """The product by elements."""
     kept = [x for x in factors if not isinstance(x, sp.OneMatrix)]
     if not kept:
         return factors[0]
     if len(kept) > 1 and kept[0].shape == (1, 1):
-        return kept[0] * hadamard(kept[1:])
+        return multiplied(kept[0], hadamard(kept[1:]))
     return kept[0] if len(kept) == 1 else sp.HadamardProduct(*kept)
 
 
@@ -289,10 +303,7 @@ def _chained(parts: Sequence[Any], *, between: bool = True) -> Any:
     kept = [x for x in factors if x is not None and not (_unit(x) and len([f for f in factors if f is not None]) > 1)]
     if not kept:
         return middle
-    product = kept[0]
-    for factor in kept[1:]:
-        product = product * factor
-    return product
+    return multiplied(*kept)
 
 
 def _diag(vector: Any) -> Any:
@@ -307,7 +318,7 @@ def _total(vector: Any, length: Any) -> Any:
     """The sum of the elements of a column."""
     if isinstance(vector, sp.OneMatrix):
         return length
-    return single(sp.OneMatrix(1, length) * vector)
+    return single(multiplied(sp.OneMatrix(1, length), vector))
 
 
 def _unit(expression: Any) -> bool:

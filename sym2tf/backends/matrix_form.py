@@ -25,7 +25,7 @@ from sympy.matrices.expressions.factorizations import (
 )
 from sympy.matrices.expressions.matexpr import MatrixElement
 
-from sym2tf.backends.chains import Factor, collected, contracted, hadamard, single, transposed
+from sym2tf.backends.chains import Factor, collected, contracted, hadamard, multiplied, single, transposed
 from sym2tf.backends.index_form import taken_names
 from sym2tf.backends.index_rules import raising
 from sym2tf.errors import GraphError
@@ -96,7 +96,11 @@ def element_expression(graph: Graph, v: int) -> Any:
 def _in_shape(form: Form, shape: Sequence[Any]) -> Any:
     """A form as a matrix with exactly this shape."""
     if form.scalar:
-        return _one_by_one(form.expression) if tuple(shape) == (1, 1) else form.expression * sp.OneMatrix(*shape)
+        return (
+            _one_by_one(form.expression)
+            if tuple(shape) == (1, 1)
+            else multiplied(form.expression, sp.OneMatrix(*shape))
+        )
     return transposed(form.expression) if form.rows in (1, None) and form.columns in (0, None) else form.expression
 
 
@@ -106,7 +110,7 @@ def _one_by_one(number: Any) -> Any:
     for term in sp.Add.make_args(number):
         whole = [f for f in sp.Mul.make_args(term) if isinstance(f, MatrixElement) and f.parent.shape == (1, 1)]
         rest = sp.Mul(*(f for f in sp.Mul.make_args(term) if f not in whole[:1]))
-        terms.append(rest * (whole[0].parent if whole else sp.OneMatrix(1, 1)))
+        terms.append(multiplied(rest, whole[0].parent if whole else sp.OneMatrix(1, 1)))
     return collected(terms)
 
 
@@ -152,6 +156,8 @@ class _Matrices:
             return list(self.graph.operands(v)), lambda *xs: special(self, v, node, xs)
         if not axes and (not self.graph.operands(v) or node.op.elementwise):
             return self.scalar(v)
+        if node.type.kind is Kind.BOOLEAN:
+            return self.by_elements(v)
         if len(axes) > 2:
             raise NoMatrixFormError(f"{node.op.name} of shape ({', '.join(map(str, node.type.shape))}) is no matrix")
         if node.op.name == "input":
@@ -160,6 +166,8 @@ class _Matrices:
             return self.applied(v)
         if node.op.name in PRODUCTS:
             return self.contraction(v)
+        if node.op.name == "select" and self.is_masked(v):
+            return self.masked(v)
         plain = _ELEMENTWISE.get(node.op.name)
         if plain is not None:
             return list(self.graph.operands(v)), lambda *xs: plain(self, v, xs)
@@ -200,11 +208,33 @@ class _Matrices:
             return False
         operands = self.graph.operands(v)
         tensors = [u for u in operands if self.long(u)]
-        if node.op.name in ("neg", "cast") or (node.op.name == "mul" and len(tensors) == 1):
+        if node.op.name == "neg" or (node.op.name == "mul" and len(tensors) == 1):
             return False
         if node.op.name in ("add", "sub"):
             return len(tensors) < len(operands)
         return node.op.name not in ("pow", "square") or tensors != [core]
+
+    def is_masked(self, v: int) -> bool:
+        """Whether `v` is a tensor where a condition on the elements of one other tensor holds, and 0 elsewhere."""
+        condition, _, otherwise = self.graph.operands(v)
+        same = self.long(condition) == self.long(v)
+        return same and self.cores[condition] != condition and constant_value(self.graph, otherwise) == 0
+
+    def masked(self, v: int) -> tuple[list[int], Callable[..., Form]]:
+        """A tensor times the indicator of a condition, by elements."""
+        condition, then, _ = self.graph.operands(v)
+        needed, indicator = self.applied(condition)
+
+        def build(*xs: Form) -> Form:
+            weight, x = indicator(*xs[:-1]), xs[-1]
+            if x.scalar:
+                return replace(weight, expression=multiplied(x.expression, weight.expression))
+            turned = transposed(x.expression) if self.turned(x, weight.rows, weight.columns) else x.expression
+            if (x.rows is None) + (x.columns is None) != (weight.rows is None) + (weight.columns is None):
+                return self.ready(*self.by_elements(v))
+            return replace(weight, expression=hadamard([turned, weight.expression]))
+
+        return [*needed, then], build
 
     def applied(self, v: int) -> tuple[list[int], Callable[..., Form]]:
         """A function of one matrix, applied to its elements; the numbers in it are part of the function."""
@@ -220,7 +250,10 @@ class _Matrices:
 
         def build(matrix: Form, *scalars: Form) -> Form:
             named = {core: self.argument} | {u: s.expression for u, s in zip(numbers, scalars, strict=True)}
-            function = sp.Lambda(self.argument, self.composed(v, named))
+            value = self.composed(v, named)
+            if self.graph[v].type.kind is Kind.BOOLEAN:
+                value = sp.Piecewise((1, value), (0, True))
+            function = sp.Lambda(self.argument, value)
             return replace(matrix, expression=ElementwiseApplyFunction(function, matrix.expression))
 
         return [core, *numbers], build
@@ -267,19 +300,24 @@ class _Matrices:
         shape = [sp.S.One if k is None else self.elements.size(self.graph[v].type.shape[k]) for k in (rows, columns)]
         terms = [self.stretched(x, rows, columns, shape) for x in xs]
         return Form(
-            collected([sign * t for sign, t in zip(signs or (1,) * len(terms), terms, strict=True)]), rows, columns
+            collected(
+                [multiplied(sp.Integer(sign), t) for sign, t in zip(signs or (1,) * len(terms), terms, strict=True)]
+            ),
+            rows,
+            columns,
         )
 
     def stretched(self, x: Form, rows: int | None, columns: int | None, shape: Sequence[Any]) -> Any:
         """A form as a matrix with these rows and columns."""
         if x.scalar:
-            return x.expression * sp.OneMatrix(*shape)
+            return multiplied(x.expression, sp.OneMatrix(*shape))
         turned = transposed(x.expression) if self.turned(x, rows, columns) else x.expression
         has_rows = rows is None or rows in (x.rows, x.columns)
         has_columns = columns is None or columns in (x.rows, x.columns)
         if has_rows and has_columns:
             return turned
-        return turned * sp.OneMatrix(1, shape[1]) if has_rows else sp.OneMatrix(shape[0], 1) * turned
+        ones = sp.OneMatrix(1, shape[1]) if has_rows else sp.OneMatrix(shape[0], 1)
+        return multiplied(turned, ones) if has_rows else multiplied(ones, turned)
 
     def turned(self, x: Form, rows: int | None, columns: int | None) -> bool:
         """Whether a form has to be transposed to have these rows and columns, or what it has of them."""
@@ -296,7 +334,7 @@ class _Matrices:
         """A quotient by elements."""
         a, b = xs
         if b.scalar:
-            return replace(a, expression=a.expression / b.expression)
+            return replace(a, expression=_over(a.expression, b.expression))
         if (a.rows, a.columns) != (b.rows, b.columns):
             return self.ready(*self.by_elements(v))
         return replace(a, expression=hadamard([a.expression, sp.HadamardPower(b.expression, -1)]))
@@ -324,7 +362,9 @@ class _Matrices:
             found = contracted([*parts, *letters.units()], lengths, _at(outputs, rows), _at(outputs, columns))
             if found is None:
                 return self.ready(*self.by_elements(v))
-            return Form(sp.Mul(letters.sign, found) if rows is None is columns else letters.sign * found, rows, columns)
+            return Form(
+                letters.sign * found if rows is None is columns else multiplied(letters.sign, found), rows, columns
+            )
 
         return needed, build
 
@@ -348,16 +388,16 @@ class _Matrices:
         """exp(x) divided by its sums along axes."""
         each, sums = self.exponentials(v, xs[0], self.graph[v].attributes["axes"])
         if sums.scalar:
-            return replace(each, expression=each.expression / sums.expression)
+            return replace(each, expression=_over(each.expression, sums.expression))
         inverse = sp.HadamardPower(sums.expression, -1)
         if sums.columns is None:
             found = (
-                sp.DiagMatrix(inverse) * each.expression
+                multiplied(sp.DiagMatrix(inverse), each.expression)
                 if each.rows == sums.rows
                 else hadamard([each.expression, inverse])
             )
         else:
-            found = each.expression * sp.DiagMatrix(transposed(inverse))
+            found = multiplied(each.expression, sp.DiagMatrix(transposed(inverse)))
         return replace(each, expression=found)
 
     def logsumexp(self, v: int, xs: Sequence[Form]) -> Form:
@@ -525,6 +565,10 @@ _SPREAD: dict[str, Callable[[_Letters, int, Letters], list[tuple[int, Sequence[i
 }
 
 
+def _over(matrix: Any, number: Any) -> Any:
+    return multiplied(1 / number, matrix) if getattr(matrix, "is_Matrix", False) else matrix / number
+
+
 def _places(axes: Sequence[int]) -> Axes:
     """Which axes are the rows and the columns: a single one is the rows."""
     return (axes[0] if axes else None, axes[1] if len(axes) > 1 else None)
@@ -575,7 +619,7 @@ def _vector(notation: Callable[..., Any]) -> Callable[[_Matrices, int, Node, Seq
 
 
 def _solution(a: Any, b: Any, *, adjoint: bool = False, **_: Any) -> Any:
-    return _inverse(transposed(a) if adjoint else a) * b
+    return multiplied(_inverse(transposed(a) if adjoint else a), b)
 
 
 def _inverse(a: Any) -> Any:
@@ -599,7 +643,7 @@ _RULES: dict[str, Callable[[_Matrices, int, Node, Sequence[Form]], Form]] = {
     "inverse": _matrix(_inverse),
     "solve": _matrix(_solution),
     "triangular_solve": _matrix(_solution),
-    "cofactor": _matrix(lambda a: sp.Determinant(a) * transposed(a) ** -1),
+    "cofactor": _matrix(lambda a: multiplied(sp.Determinant(a), _inverse(transposed(a)))),
     "det": _number(sp.Determinant),
     "logdet": _number(lambda a: sp.log(sp.Determinant(a))),
     "logabsdet": _number(lambda a: sp.log(sp.Abs(sp.Determinant(a)))),

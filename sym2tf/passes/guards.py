@@ -1,0 +1,63 @@
+"""Takes the guards of derivatives away where a graph is to be read: they matter to floats, not to mathematics.
+
+A cotangent that passes an operation on a whole tensor carries the guard "some element needs it", so that no NaN of a
+branch that is not taken gets in. Where nothing needs it the cotangent is zero anyway.
+"""
+
+from __future__ import annotations
+
+from sym2tf.ir.graph import Builder, Graph
+from sym2tf.ir.types import Kind
+from sym2tf.ops.arithmetic import cast
+from sym2tf.ops.assembly import eye
+from sym2tf.ops.contraction import reduce_any
+from sym2tf.ops.indexing import broadcast, expand, squeeze, transpose
+from sym2tf.ops.leaves import const, input_
+from sym2tf.ops.logic import less, select
+from sym2tf.ops.values import Value, with_kind, with_shape
+from sym2tf.passes.counting import constant_value
+
+
+def without_guards(graph: Graph) -> Graph:
+    """`graph` with `select(some element needs it, x, 0)` replaced by `x`, in derivatives only."""
+    builder, where = Builder(), dict[int, int]()
+    for v in graph.order:
+        node, operands = graph[v], graph.operands(v)
+        if node.op is select and constant_value(graph, operands[2]) == 0 and _is_guard(graph, operands[0]):
+            value = with_kind(Value(builder, where[operands[1]]), node.type.kind)
+            where[v] = with_shape(value, node.type.shape).id
+        else:
+            where[v] = builder.copy_node(graph, v, [where[u] for u in operands])
+    outputs = {name: where[v] for name, v in graph.outputs.items()}
+    return builder.build([where[v] for v in graph.inputs], outputs, graph.info)
+
+
+def _is_guard(graph: Graph, v: int) -> bool:
+    """Whether `v`, made by differentiation, says that the support of a cotangent reaches an element."""
+    while graph[v].op in (expand, broadcast, squeeze, transpose):
+        (v,) = graph.operands(v)
+    if graph[v].stage != "derivative":
+        return False
+    if graph[v].op is reduce_any:
+        return True
+    return graph[v].op is less and constant_value(graph, graph.operands(v)[0]) == 0 and _is_support(graph, v)
+
+
+def _is_support(graph: Graph, v: int) -> bool:
+    """Whether `less(0, v)` asks for a sum of zeros and ones, however moved and contracted."""
+    stack, found = [graph.operands(v)[1]], False
+    seen = set(stack)
+    while stack:
+        u = stack.pop()
+        node = graph[u]
+        if node.op is cast and graph[graph.operands(u)[0]].type.kind is Kind.BOOLEAN:
+            found = True
+        elif node.op in (const, eye):
+            continue
+        elif node.op.elementwise or node.op is input_:
+            return False
+        else:
+            fresh = [w for w in graph.operands(u) if w not in seen and graph[w].type.kind >= Kind.REAL]
+            seen.update(fresh)
+            stack += fresh
+    return found
