@@ -58,7 +58,7 @@ def places(matrix: Any) -> dict[Any, tuple[int, int]]:
 
 def _elements(tensor: Value) -> list[Value]:
     """The elements in row-major order."""
-    shape = tensor.shape
+    shape: list[int] = [d for d in tensor.shape if isinstance(d, int)]
     if not shape:
         return [tensor]
     if len(shape) > 1 and shape[-1] == 1:  # all elements share this
