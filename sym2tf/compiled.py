@@ -28,7 +28,8 @@ from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
 from sym2tf.passes.pipeline import Level, Report, normalize, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
-from sym2tf.structured.source import Source
+from sym2tf.structured.compressed import CompressedDerivative
+from sym2tf.structured.source import Source, one_of
 from sym2tf.structured.sparse import SparseDerivative
 from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
 from sym2tf.wrt import chosen, input_name, numbered, resolve
@@ -383,43 +384,69 @@ class CompiledFunction:
         return self._derivative(both, chosen(variables, wrt), "value_and_gradient", outputs)
 
     @overload
-    def jacobian(self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False) -> CompiledFunction: ...
+    def jacobian(
+        self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False, compressed: Literal[False] = False
+    ) -> CompiledFunction: ...
     @overload
-    def jacobian(self, *variables: Any, wrt: Any = None, sparse: Literal[True]) -> SparseDerivative: ...
-    def jacobian(self, *variables: Any, wrt: Any = None, sparse: bool = False) -> CompiledFunction | SparseDerivative:
+    def jacobian(
+        self, *variables: Any, wrt: Any = None, sparse: Literal[True], compressed: Literal[False] = False
+    ) -> SparseDerivative: ...
+    @overload
+    def jacobian(
+        self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False, compressed: Literal[True]
+    ) -> CompressedDerivative: ...
+    def jacobian(
+        self, *variables: Any, wrt: Any = None, sparse: bool = False, compressed: bool = False
+    ) -> CompiledFunction | SparseDerivative | CompressedDerivative:
         """The derivative of every output element by every input element: core axes of the output, then of the input.
 
         Args:
             variables: as for `gradient`.
             wrt: as for `gradient`.
             sparse: only the entries that can be nonzero, with their places; see `SparseDerivative`.
+            compressed: only the factors that it is a product of; see `FactoredMatrix`.
         """
         wrt = chosen(variables, wrt)
-        if sparse:
+        if sparse or compressed:
             source, nest = self._source(wrt)
-            return SparseDerivative(self, source, self._nested(nest), "jacobian")
+            if one_of(sparse=sparse, compressed=compressed) == "sparse":
+                return SparseDerivative(self, source, self._nested(nest), "jacobian")
+            return CompressedDerivative(self, source, self._nested(nest), "jacobian")
         return self._derivative(derivatives.jacobian, wrt, "jacobian", self._nested)
 
     @overload
-    def hessian(self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False) -> CompiledFunction: ...
+    def hessian(
+        self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False, compressed: Literal[False] = False
+    ) -> CompiledFunction: ...
     @overload
-    def hessian(self, *variables: Any, wrt: Any = None, sparse: Literal[True]) -> SparseDerivative: ...
-    def hessian(self, *variables: Any, wrt: Any = None, sparse: bool = False) -> CompiledFunction | SparseDerivative:
+    def hessian(
+        self, *variables: Any, wrt: Any = None, sparse: Literal[True], compressed: Literal[False] = False
+    ) -> SparseDerivative: ...
+    @overload
+    def hessian(
+        self, *variables: Any, wrt: Any = None, sparse: Literal[False] = False, compressed: Literal[True]
+    ) -> CompressedDerivative: ...
+    def hessian(
+        self, *variables: Any, wrt: Any = None, sparse: bool = False, compressed: bool = False
+    ) -> CompiledFunction | SparseDerivative | CompressedDerivative:
         """The second derivatives of a scalar; for several inputs a nest of nests, one for each pair.
 
         Args:
             variables: as for `gradient`.
             wrt: as for `gradient`.
             sparse: only the entries that can be nonzero, with their places; see `SparseDerivative`.
+            compressed: only the factors that it is a product of; see `FactoredMatrix`.
         """
 
         def outputs(nest: Any) -> Any:
             return map_nest(lambda leaf, path: numbered(nest, leaf), self._nested(nest))
 
         wrt = chosen(variables, wrt)
-        if sparse:
+        if sparse or compressed:
             source, nest = self._source(wrt)
-            return SparseDerivative(self, source.gradient(), outputs(nest), "hessian")
+            if one_of(sparse=sparse, compressed=compressed) == "sparse":
+                return SparseDerivative(self, source.gradient(), outputs(nest), "hessian")
+            return CompressedDerivative(self, source, outputs(nest), "hessian")
         return self._derivative(derivatives.hessian, wrt, "hessian", outputs)
 
     def jvp(self, *variables: Any, wrt: Any = None) -> CompiledFunction:

@@ -70,6 +70,7 @@ class Function(Protocol):
 
     name: str
     title: str
+    dtype: str
     level: Level
     lowered: Graph
 
@@ -152,6 +153,18 @@ class Sizing:
             cut = prefix_slices(types[name], cores[name], sizes)
             data[name] = _array(name, values[name])[() if cut is None else cut]
         return Situation(sizes, data)
+
+
+def one_of(**options: bool) -> str:
+    """The option that is asked for.
+
+    Raises:
+        ArgumentError: several are.
+    """
+    asked = [name for name, value in options.items() if value]
+    if len(asked) > 1:
+        raise ArgumentError(f"a derivative is {' or '.join(asked)}, not both")
+    return asked[0]
 
 
 def _shape(name: str, value: Any) -> tuple[int, ...]:
