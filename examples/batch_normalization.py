@@ -133,8 +133,8 @@ def _picture(reached: dict[str, np.ndarray], curves: dict[tuple[float, bool], np
         row[1].hist(np.tanh(values).ravel(), bins=60, range=(-1, 1), color="#009e73")
         row[1].set(title=f"out of tanh, {name} normalisation")
     for row, batch_normalization in zip(axes, (False, True), strict=True):
-        for shift, color in zip(SHIFTS, ("#56b4e9", "#e69f00", "#d55e00"), strict=True):
-            row[2].plot(curves[shift, batch_normalization], color=color, label=f"shift {shift:g}")
+        for shift, color, line in zip(SHIFTS, ("#56b4e9", "#e69f00", "#d55e00"), ("-", "--", ":"), strict=True):
+            row[2].plot(curves[shift, batch_normalization], line, color=color, label=f"shift {shift:g}")
         row[2].set(title="loss " + ("with" if batch_normalization else "without"), ylim=(0, 0.9), xlabel="epoch")
         row[2].legend(frameon=False)
     return figure
