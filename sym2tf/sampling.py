@@ -1,4 +1,7 @@
-"""Points to verify a function at: ordinary and adversarial values for every input, with data of small made-up sizes."""
+"""Points to verify a function at: ordinary and adversarial values for every input, with data of small made-up sizes.
+
+What is assumed of an input holds for its values exactly, so that an algorithm that relies on it computes the same.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,46 @@ def candidates(graph: Graph, sizes: dict[str, int], count: int, rng: np.random.G
             # every third point takes the special values in turn, each input at its own place in the row
             third = points[name][::3]
             third[:] = np.resize(np.roll(SPECIAL, 5 * len(points)), len(third)).reshape(-1, *[1] * (len(shape) - 1))
+            points[name] = as_assumed(points[name], node.attributes.get("known", frozenset()), rng)
     return points
+
+
+def as_assumed(values: Array, known: frozenset[str], rng: np.random.Generator) -> Array:
+    """`values` changed so that what is known of the input holds for them, exactly."""
+    for word in sorted(known):
+        kind, _, axis = word.partition(":")
+        if axis:
+            values = _along_axis(values, kind, int(axis), rng)
+    words = {word for word in known if ":" not in word}
+    return _as_matrix(values, words, rng) if words else values
+
+
+def _along_axis(values: Array, kind: str, axis: int, rng: np.random.Generator) -> Array:
+    """Parts of one: multiples of 1/64, or all of it in one place."""
+    length = values.shape[axis]
+    front = tuple(np.delete(values.shape, axis))
+    whole = 64 if kind == "simplex" else 1
+    parts = rng.multinomial(whole, rng.dirichlet(np.ones(length), front)) / whole
+    return np.moveaxis(parts, -1, axis)
+
+
+def _as_matrix(values: Array, words: set[str], rng: np.random.Generator) -> Array:
+    symmetric = bool(words & {"symmetric", "positive_definite"})
+    lower, upper = "lower_triangular" in words, "upper_triangular" in words
+    diagonal = "diagonal" in words or (lower and upper) or (symmetric and (lower or upper))
+    n = values.shape[-1]
+    if "orthogonal" in words:  # matrices of which floats hold the elements: rows of the identity, with signs
+        signs = np.where(rng.random(values.shape[:-1]) < 0.5, -1.0, 1.0)
+        order = np.arange(n) if symmetric or diagonal or lower or upper else rng.permutation(n)
+        return (np.ones_like(signs) if "positive_definite" in words else signs)[..., None] * np.eye(n)[order]
+    if "positive_definite" in words:
+        values = rng.normal(size=values.shape)
+        values = values @ np.swapaxes(values, -1, -2) + np.eye(n)
+    if symmetric:
+        values = (values + np.swapaxes(values, -1, -2)) / 2
+    if diagonal or lower:
+        values = np.tril(values)
+    return np.triu(values) if diagonal or upper else values
 
 
 def take(points: dict[str, Array], rows: Any) -> dict[str, Array]:

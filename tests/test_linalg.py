@@ -108,7 +108,7 @@ def close(a: Any, b: Any, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("n", [1, 5, 8])
+@pytest.mark.parametrize("n", [1, 6])
 @pytest.mark.parametrize("name", ["inverse", "det", "cofactor", "logabsdet", "cholesky", "eigh_values", "svd_values"])
 def test_rows_of_one_matrix_are_accurate_at_every_size(name: str, n: int, dtype: str) -> None:
     graph = graph_of(name, (n, n))

@@ -104,7 +104,8 @@ eigh_vectors: Op = _factor(
     doc="Orthonormal eigenvectors of the symmetric part, as columns, in the order of ascending eigenvalues.",
 )
 eigh_values: Op = _values(
-    "eigh_values", lambda a, *, alone=False: TensorType(a.kind, square("eigenvalues", a).shape[:-1]), numerics.eigh_values,
+    "eigh_values", lambda a, *, alone=False: TensorType(a.kind, square("eigenvalues", a).shape[:-1]),
+    numerics.eigh_values,
     "SelfAdjointEigV2", _eigh_values_vjp, _eigh_values_jvp, label="eigenvalues",
     doc="The eigenvalues of the symmetric part, ascending.",
 )
@@ -186,7 +187,8 @@ def _svd_right_jvp(tangents: tuple[Any, ...], y: Any, a: Any) -> Any:
 
 
 svd_values: Op = _values(
-    "svd_values", lambda a, *, alone=False: _svd_type(a, keep=None), numerics.svd_values, "Svd", _svd_values_vjp, _svd_values_jvp,
+    "svd_values", lambda a, *, alone=False: _svd_type(a, keep=None), numerics.svd_values, "Svd",
+    _svd_values_vjp, _svd_values_jvp,
     label="singular values", doc="The singular values, descending; as many as the shorter side of the matrix.",
 )
 svd_left: Op = _factor(

@@ -111,7 +111,20 @@ def _np_solve(a: Array, b: Array, *, adjoint: bool) -> Any:
 
 
 def _mp_solve(a: Any, b: Any, *, adjoint: bool = False) -> Any:
-    return mpmath.inverse(a.T if adjoint else a) * b
+    factors, rows, _ = _mp_lu(a.T if adjoint else a)
+    n = a.rows
+    x = _mp_matrix(n, b.cols, lambda i, j: b[rows[i], j])
+    for j in range(b.cols):
+        for i in range(n):
+            x[i, j] -= mpmath.fsum(factors[i, k] * x[k, j] for k in range(i))
+        for i in reversed(range(n)):
+            x[i, j] = (x[i, j] - mpmath.fsum(factors[i, k] * x[k, j] for k in range(i + 1, n))) / factors[i, i]
+    return x
+
+
+def _mp_det(a: Any) -> Any:
+    factors, _, sign = _mp_lu(a)
+    return sign * mpmath.fprod(factors[k, k] for k in range(a.rows))
 
 
 def _np_triangular(a: Array, b: Array, *, lower: bool, adjoint: bool) -> Any:
@@ -143,20 +156,22 @@ def _np_lu(a: Array) -> tuple[Array, Array]:
     return factors, rows
 
 
-def _mp_lu(a: Any) -> tuple[Any, list[int]]:
-    """As `_np_lu`, by Gaussian elimination with partial pivoting."""
-    factors, n = a.copy(), a.rows
+def _mp_lu(a: Any) -> tuple[Any, list[int], int]:
+    """As `_np_lu`, by Gaussian elimination with partial pivoting; and the sign of the permutation."""
+    factors, n, sign = a.copy(), a.rows, 1
     rows = list(range(n))
     for k in range(n):
         pivot = max(range(k, n), key=lambda i: abs(factors[i, k]))
-        rows[k], rows[pivot] = rows[pivot], rows[k]
-        for j in range(n):
-            factors[k, j], factors[pivot, j] = factors[pivot, j], factors[k, j]
+        if pivot != k:
+            sign = -sign
+            rows[k], rows[pivot] = rows[pivot], rows[k]
+            for j in range(n):
+                factors[k, j], factors[pivot, j] = factors[pivot, j], factors[k, j]
         for i in range(k + 1, n):
             factors[i, k] = factors[i, k] / factors[k, k] if factors[k, k] else mpmath.mpf(0)
             for j in range(k + 1, n):
                 factors[i, j] -= factors[i, k] * factors[k, j]
-    return factors, rows
+    return factors, rows, sign
 
 
 def solve_factored(a: Array, lu: Array, rows: Array, b: Array, *, adjoint: bool) -> Any:
@@ -225,7 +240,7 @@ def _mp_minor(a: Any, rows: Sequence[int], columns: Sequence[int]) -> Any:
     left = [j for j in range(a.cols) if j not in columns]
     if not kept:
         return mpmath.mpf(1)
-    return mpmath.det(_mp_matrix(len(kept), len(left), lambda i, j: a[kept[i], left[j]]))
+    return _mp_det(_mp_matrix(len(kept), len(left), lambda i, j: a[kept[i], left[j]]))
 
 
 def _mp_cofactor(a: Any) -> Any:
@@ -251,14 +266,14 @@ def _mp_symmetric(a: Any) -> Any:
     return (a + a.T) / 2
 
 
-inverse = reference(np.linalg.inv, mpmath.inverse)
+inverse = reference(np.linalg.inv, lambda a: _mp_solve(a, mpmath.eye(a.rows)))
 solve = reference(_np_solve, _mp_solve)
 triangular_solve = reference(_np_triangular, _mp_triangular)
 lu_factor = reference(lambda a: _each(lambda m: _np_lu(m)[0], [a]), lambda a: _mp_lu(a)[0])
 lu_rows = reference(lambda a: _each(lambda m: _np_lu(m)[1], [a]), lambda a: _mp_lu(a)[1], results=1)
-det = reference(np.linalg.det, mpmath.det, results=0)
-logabsdet = reference(lambda a: np.linalg.slogdet(a)[1], lambda a: _mp_log(abs(mpmath.det(a))), results=0)
-logdet = reference(_np_logdet, lambda a: _mp_log(mpmath.det(a)), results=0)
+det = reference(np.linalg.det, _mp_det, results=0)
+logabsdet = reference(lambda a: np.linalg.slogdet(a)[1], lambda a: _mp_log(abs(_mp_det(a))), results=0)
+logdet = reference(_np_logdet, lambda a: _mp_log(_mp_det(a)), results=0)
 cholesky = reference(_np_cholesky, lambda a, *, trust=False: mpmath.cholesky(_mp_symmetric(a)))
 cofactor = reference(_np_cofactor, _mp_cofactor)
 cofactor_slope = reference(_np_cofactor_slope, _mp_cofactor_slope)
