@@ -76,7 +76,7 @@ class _Over(ExprWithLimits):
                 text = rf"{printer._print(ends[0])} \leq {text} \leq {printer._print(ends[1])}"
             ranges.append(text)
         name = "max" if isinstance(self, MaxOver) else "min"
-        text = rf"\{name}_{{{', '.join(ranges)}}} {printer.parenthesize(self.function, 60)}"
+        text = rf"\{name}_{{{', '.join(ranges)}}} {printer.parenthesize(self.function, self.precedence, strict=True)}"
         return text if exp is None else rf"\left({text}\right)^{{{exp}}}"
 
 

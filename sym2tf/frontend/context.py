@@ -164,6 +164,12 @@ class Context:
         self._names: set[str] = set()
         self._bound = 0
 
+    def restart(self, sizes: Mapping[Any, str]) -> None:
+        """Forget indices, scopes and problems, and all sizes but these: what a first look around left behind."""
+        self.sizes, self._names = dict(sizes), set(sizes.values())
+        self.root, self.scopes = Scope(), {}
+        self.problems, self.extents, self.firsts = [], [], []
+
     def unsupported(self, expr: Any, where: Any, advice: str) -> Lowered:
         """Note that `expr` cannot be lowered, and go on with a stand-in, so that one error lists everything."""
         place = "" if where is None or where is expr else describe(where)

@@ -174,10 +174,15 @@ def _picked(context: Context, factors: Sequence[Lowered], index: Index, place: P
     where, there = (None, None) if inside else _within(context, place, index)
     if not factors:
         return context.number(1) if there is None else _one_where(there)
-    body = context.combine(mul, factors) if len(factors) > 1 else factors[0]
+    body = product_of(context, factors)
     at = Affine(place.indices, place.rest - index.start) if isinstance(place, Affine) else place
     value = taken(context, with_tensor_axis(body, index), [at if where is None else where])
     return value if there is None else context.combine(select, [there, value, context.number(0)])
+
+
+def product_of(context: Context, factors: Sequence[Lowered]) -> Lowered:
+    """The product of one or more factors."""
+    return context.combine(mul, factors) if len(factors) > 1 else factors[0]
 
 
 def _one_where(condition: Lowered) -> Lowered:
@@ -204,7 +209,7 @@ def _segments(
         return None
     if any(index in f.axes or f.tail for f in inner):
         return None
-    body = context.combine(mul, inner) if inner else context.number(1)
+    body = product_of(context, inner) if inner else context.number(1)
     body = rectangular(context, body, [b for b in bound if b not in summed])
     where, there = _within(context, place, index)
     if there is not None:

@@ -11,7 +11,7 @@ import sympy as sp
 from sym2tf.frontend import deltas
 from sym2tf.frontend.binders import limits
 from sym2tf.frontend.context import Affine, Context, Index, Lowered, Scope
-from sym2tf.frontend.deltas import contracted, rectangular, with_tensor_axis
+from sym2tf.frontend.deltas import contracted, product_of, rectangular, with_tensor_axis
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.ranges import bounds, plus
 from sym2tf.frontend.subscripts import between, end_value, mask, number, subscripted, taken
@@ -54,11 +54,7 @@ def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowere
         factors = _nested(context, factors, [index for index in bound if index.dependent])
         bound = [index for index in bound if not index.dependent]
     factors, bound = contracted(context, factors, bound)
-    return _closed(rectangular(context, _times(context, factors), bound), scope)
-
-
-def _times(context: Context, factors: Sequence[Lowered]) -> Lowered:
-    return context.combine(mul, factors) if len(factors) > 1 else factors[0]
+    return _closed(rectangular(context, product_of(context, factors), bound), scope)
 
 
 def _nested(context: Context, factors: list[Lowered], bound: Sequence[Index]) -> list[Lowered]:
@@ -69,7 +65,7 @@ def _nested(context: Context, factors: list[Lowered], bound: Sequence[Index]) ->
         if not inner:
             factors.append(_count(context, index))
             continue
-        product = _times(context, inner)
+        product = product_of(context, inner)
         end = _only_moving_end(index)
         if end is not None and not product.tail and not set(end.indices) & set(product.axes):
             factors.append(_running_sum(context, product, index))

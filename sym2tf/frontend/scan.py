@@ -36,7 +36,7 @@ from sym2tf.frontend.ranges import (
     size_symbols,
     symbols_in,
 )
-from sym2tf.ir.dims import Dim, Size, linear_in_one
+from sym2tf.ir.dims import Dim, Size, linear_in_one, size_names
 from sym2tf.ir.types import Kind, TensorType
 
 Reach = tuple[int, Size]  # (axis from the left, elements needed)
@@ -61,10 +61,14 @@ def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None
     """
     opaque = set(arguments or ())
     _sizes(context, exprs, opaque, set(order))
+    stated = dict(context.sizes)
     uses = _Uses(context, opaque)
-    uses.free_indices(exprs, order)
-    for root in exprs:
-        uses.visit(root)
+    uses.collect(exprs, order, {})
+    lengths = uses.lengths_of_indices()
+    if lengths:
+        context.restart(stated)
+        uses = _Uses(context, opaque)
+        uses.collect(exprs, order, lengths)
     for leaf in arguments or ():
         if leaf not in context.sizes:
             uses.leaves.setdefault(leaf, None)
@@ -293,8 +297,33 @@ class _Uses:
         self.ranged: set[tuple[Any, int]] = set()  # axes on which an index runs
         self.bottoms: dict[tuple[Any, int], list[tuple[Size, str]]] = {}  # first elements, and why they are first
         self.kinds: dict[Any, Kind] = {}
+        self.of_data: dict[Any, Size] = {}  # free indices whose range only the data say
 
-    def free_indices(self, exprs: Sequence[Any], order: Sequence[Any]) -> None:
+    def collect(self, exprs: Sequence[Any], order: Sequence[Any], lengths: Mapping[Any, Size]) -> None:
+        """Look at all expressions; `lengths` of free indices are what an earlier look found out."""
+        self._free_indices(exprs, order, lengths)
+        for root in exprs:
+            self.visit(root)
+
+    def lengths_of_indices(self) -> dict[Any, Size]:
+        """The ranges of free indices that run along axes of which sums say the length.
+
+        In `exp(x[i])/Sum(exp(x[j]), (j, 0, n - 1))` i has n values, as j has.
+        """
+        open_names = {name for extent in self.of_data.values() for name in size_names(extent)}
+        found = {}
+        for symbol, extent in self.of_data.items():
+            stated = set()
+            for reaches in self.reaches.values():
+                for along in {axis for axis, size in reaches if size == extent}:
+                    others = [d for axis, d in reaches if axis == along and d != extent and isinstance(d, Dim)]
+                    if others and not any(size_names(d) & open_names for d in others):
+                        stated.add(largest(others))
+            if len(stated) == 1 and None not in stated:
+                found[symbol] = stated.pop()
+        return {symbol: length for symbol, length in found.items() if length is not None}
+
+    def _free_indices(self, exprs: Sequence[Any], order: Sequence[Any], known: Mapping[Any, Size]) -> None:
         """Symbols in subscripts that nothing binds become output axes, sorted by name unless `order` says."""
         used = _unbound_subscripts(exprs, self.opaque, order)
         # the free symbols of an Idx with a range hold the sizes of the range too
@@ -314,7 +343,7 @@ class _Uses:
         lengths = _declared_lengths(exprs, self.opaque)
         for symbol in free:
             key = (0, position.get(symbol, len(position)), str(symbol))
-            start, extent = self._free_range(symbol, lengths.get(symbol, ()))
+            start, extent = (0, known[symbol]) if symbol in known else self._free_range(symbol, lengths.get(symbol, ()))
             self.context.root.indices[symbol] = Index(symbol, start, extent, key, 0)
 
     def _integer_arguments(self, symbols: Iterable[Any]) -> None:
@@ -340,7 +369,10 @@ class _Uses:
                     f"the free index {symbol} runs over axes of different lengths: {known[0][0]} in "
                     f"{describe(known[0][1])} and {length} in {describe(element)}"
                 )
-        return 0, known[0][0] if known else self.context.fresh_size(f"n_{symbol}")
+        if known:
+            return 0, known[0][0]
+        self.of_data[symbol] = self.context.fresh_size(f"n_{symbol}")
+        return 0, self.of_data[symbol]
 
     def visit(self, root: Any) -> None:
         """Collect below one expression."""
@@ -418,7 +450,7 @@ class _Uses:
             if not isinstance(low, int):
                 self.context.firsts.append(low)
             self.bottoms.setdefault((base, axis), []).append(_bottom(expr, axis, place))
-            if any(c in (1, -1) for c in place.indices.values()):
+            if len(place.indices) == 1 and next(iter(place.indices.values())) in (1, -1):
                 self.ranged.add((base, axis))
 
     def decide_shapes(self) -> None:

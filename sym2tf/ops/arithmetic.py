@@ -123,7 +123,7 @@ reciprocal = Op(
     vjp=lambda g, y, x: (-g * (y * y),), label="1/x", sample=((0.1, 3.0),),
 )
 square = Op(
-    name="square", numpy=np.square, mpmath=lambda x: x * x, tf=TFOp("Square", "tf.square"),
+    name="square", infer=integer_type, numpy=np.square, mpmath=lambda x: x * x, tf=TFOp("Square", "tf.square"),
     vjp=lambda g, y, x: (g * 2 * x,), label="x²",
 )
 sqrt = Op(

@@ -287,7 +287,9 @@ def product_form(graph: Canonical, operands: Rest, due: TensorType) -> Rest:
             if negated is not None:
                 graph.count("negate a sum")
                 return (negated,)
-    return _like_powers(graph, operands, due) if graph.collect else operands
+    if not graph.collect or due.kind < Kind.REAL:  # the power of an integer would be real, which subscripts must not be
+        return operands
+    return _like_powers(graph, operands, due)
 
 
 def _inner_coefficients(graph: Canonical, operands: Rest) -> Rest:

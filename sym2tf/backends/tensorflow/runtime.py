@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import linecache
+import re
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 from sym2tf.backends.sizes import batch_shape, core_shape, input_types
 from sym2tf.backends.tensorflow.conversion import Converter
 from sym2tf.backends.tensorflow.source import Source, generate_source
-from sym2tf.errors import DtypeError, ForkedProcessError, JitError, ShapeError, SizeError
+from sym2tf.errors import DtypeError, ForkedProcessError, JitError, ShapeError, SizeError, SubscriptError
 from sym2tf.ir.binding import Axis, Binding
 from sym2tf.ir.dims import evaluate_size, size_names
 from sym2tf.ir.graph import Graph
@@ -136,8 +137,8 @@ class Program:
             if _record.could_possibly_record():
                 return self.differentiable(*tensors, *extra)
             answers: list[Any] = self._concrete(tensors)(*tensors, *extra)
-        except tf.errors.InvalidArgumentError:
-            self._explain(tensors)
+        except tf.errors.InvalidArgumentError as error:
+            self._explain(tensors, str(error))
             raise
         return answers
 
@@ -270,10 +271,18 @@ class Program:
             return tensor
         return tensor[(..., *(slice(0, d) for d in due))]
 
-    def _explain(self, tensors: Sequence[Any]) -> None:
-        """Raise the error that names the inputs, if it is shapes that TensorFlow complained about."""
+    def _explain(self, tensors: Sequence[Any], message: str) -> None:
+        """Raise the error that names the inputs, if it is shapes or subscripts that TensorFlow complained about."""
         shapes = {n: tuple(t.shape.as_list()) for n, t in zip(self.types, tensors, strict=True)}
         batch_shape(self.types, shapes)
+        outside = _OUTSIDE.search(message)
+        if outside is not None:
+            integers = [name for name, type_ in self.types.items() if type_.kind is Kind.INTEGER]
+            data = f": it comes from {' or '.join(integers)}" if integers else ""
+            raise SubscriptError(f"subscript {outside[1]} of an axis of length {outside[2]}{data}") from None
+
+
+_OUTSIDE = re.compile(r"indices(?:\[[^]]*\])? = \[?(-?\d+)\]? (?:is not in \[0, |does not index into shape \[)(\d+)")
 
 
 def load(source: Source) -> Callable[..., Any]:

@@ -1,0 +1,396 @@
+"""Index notation, form by form: values against loops, derivatives against differences, and what the graph is made of."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy as sp
+
+import sym2tf
+from sym2tf.autodiff.derivatives import jvp, vjp
+from sym2tf.backends.numpy import evaluate
+from sym2tf.errors import ShapeError, SizeError, SubscriptError, UnsupportedExpressionError
+from sym2tf.frontend.lower import lower
+from sym2tf.ir.dims import Dim
+from sym2tf.ir.graph import Graph
+from sym2tf.ir.types import Kind
+from sym2tf.notation import MaxOver, MinOver
+from sym2tf.passes.pipeline import optimize
+
+i, j, k, l, n, m = sp.symbols("i j k l n m", integer=True)
+x, y, w, A, B, T = (sp.IndexedBase(name) for name in "xywABT")
+g, h, start, stop = (sp.IndexedBase(name) for name in ("g", "h", "start", "stop"))
+Delta = sp.KroneckerDelta
+N, M = 6, 3
+rng = np.random.default_rng(7)
+DATA: dict[str, Any] = {
+    "x": rng.normal(size=N),
+    "y": rng.normal(size=N),
+    "w": rng.normal(size=M),
+    "A": rng.normal(size=(N, N)),
+    "B": rng.normal(size=(N, M)),
+    "T": rng.normal(size=(M, N, M)),
+    "g": np.array([1, 0, 3, 3, 5, 2]),
+    "h": np.array([2, 2, 0, 1, 0, 2]),
+    "start": np.array([0, 2, 2]),
+    "stop": np.array([2, 2, 6]),
+    "k": 2,
+}
+X, Y, W, AA, BB, TT, G, H = (DATA[name] for name in ("x", "y", "w", "A", "B", "T", "g", "h"))
+R = range(N)
+D = sp.IndexedBase("A", shape=(n, n))  # declared square: of an axis that subscripts do not exhaust nobody else knows
+V = sp.IndexedBase("g", shape=(n,))
+
+Case = tuple[str, Any, Any, dict[str, Any]]
+
+
+def case(name: str, expr: Any, due: Any, **options: Any) -> Any:
+    return pytest.param(expr, due, options, id=name)
+
+
+ELEMENTS = [
+    case("stride", sp.Sum(x[2 * i], (i, 0, 2)), X[0] + X[2] + X[4]),
+    case("offset-stride", sp.Sum(x[2 * i + 1] * w[i], (i, 0, m - 1)), X[1::2] @ W),
+    case("reversed", sp.Sum(x[n - 1 - i] * y[i], (i, 0, n - 1)), X[::-1] @ Y),
+    case("backwards-by-two", sp.Sum(x[5 - 2 * i] * w[i], (i, 0, 2)), X[5::-2] @ W),
+    case("last", x[n - 1] * sp.Sum(x[i], (i, 0, n - 1)), X[-1] * X.sum()),
+    case("convolution", sp.Sum(w[j] * x[i + j], (j, 0, m - 1)), np.convolve(X, W[::-1], "valid")),
+    case("autocorrelation", sp.Sum(x[i] * x[i + j], (i, 0, n - 3), (j, 0, 2)), sum(X[:4] @ X[s : s + 4] for s in R[:3])),
+    case("diagonal", A[i, i] * x[i], np.diag(AA) * X),
+    case("trace", sp.Sum(A[i, i], (i, 0, n - 1)), np.trace(AA)),
+    case("shifted-diagonal", sp.Sum(D[i, i + 1], (i, 0, n - 2)), np.trace(AA, 1)),
+    case("antidiagonal", sp.Sum(A[i, n - 1 - i], (i, 0, n - 1)), np.trace(AA[::-1])),
+    case("outer-diagonal", sp.Sum(T[j, i, j] * x[i], (j, 0, m - 1)), np.einsum("jij->i", TT) * X),
+    case("hankel", sp.Sum(D[i, j] * x[i + j], (i, 0, 2), (j, 0, 2)),
+         sum(AA[a, b] * X[a + b] for a in R[:3] for b in R[:3])),
+    case("flattened", sp.Sum(x[i * m + j] * w[j], (j, 0, m - 1), (i, 0, 1)), (X.reshape(2, 3) @ W).sum()),
+    case("gather", x[g[i]], X[G]),
+    case("gather-shifted", sp.Sum(x[V[i] + 1] * w[i], (i, 0, 2)), X[G[:3] + 1] @ W),
+    case("gather-twice", sp.Sum(x[g[g[i]]], (i, 0, n - 1)), X[G[G]].sum()),
+    case("gather-rows", B[g[i], j], BB[G]),
+    case("gather-columns", B[j, h[i]], BB[:, H].T),
+    case("gather-both", A[g[i], h[j]], AA[np.ix_(G, H)]),
+    case("gather-diagonal", sp.Sum(B[i, h[i]], (i, 0, n - 1)), BB[np.arange(N), H].sum()),
+    case("gather-middle", T[j, g[i], j], np.array([[TT[b, G[a], b] for b in R[:3]] for a in R])),
+    case("gather-apart", T[h[i], j, h[i]], np.array([TT[H[a], :, H[a]] for a in R])),
+    case("gather-as-value", sp.Sum(g[i] * x[g[i]], (i, 0, n - 1)), G @ X[G]),
+    case("halves", sp.Sum(x[sp.floor(i / 2)], (i, 0, 5)), 2 * X[:3].sum()),
+    case("halves-up", sp.Sum(x[sp.ceiling(i / 2)], (i, 0, 5)), X[[0, 1, 1, 2, 2, 3]].sum()),
+    case("periodic", sp.Sum(x[i] * x[sp.Mod(i + 1, n)], (i, 0, n - 1)), X @ np.roll(X, -1)),
+    case("periodic-wide", sp.Sum(y[i] * w[sp.Mod(i, 3)], (i, 0, n - 1)), Y @ np.tile(W, 2)),
+    case("clamped", sp.Sum(y[i] * x[sp.Max(i - 1, 0)], (i, 0, n - 1)), Y @ X[[0, 0, 1, 2, 3, 4]]),
+    case("clamped-above", sp.Sum(x[i] * x[sp.Min(i + 1, n - 1)], (i, 0, n - 1)), X @ X[[1, 2, 3, 4, 5, 5]]),
+    case("squares", sp.Sum(x[i**2], (i, 0, 2)), X[0] + X[1] + X[4]),
+    case("products", sp.Sum(x[i * j], (i, 0, 2), (j, 0, 2)), sum(X[a * b] for a in R[:3] for b in R[:3])),
+    case("argument", x[k] * x[0], X[2] * X[0], args=(x, k)),
+    case("argument-in-a-row", A[k, i] * x[i], AA[2] * X, args=(A, x, k)),
+    case("matrix-symbol", sp.Sum(sp.MatrixSymbol("A", n, n)[i, g[i]], (i, 0, n - 1)), AA[np.arange(N), G].sum()),
+    case("of-a-product", (sp.MatrixSymbol("A", n, n) * sp.MatrixSymbol("B", n, m))[g[i], 1], (AA @ BB)[G, 1]),
+]  # fmt: skip
+RANGES = [
+    case("running", sp.Sum(y[i] * sp.Sum(x[j], (j, 0, i)), (i, 0, n - 1)), Y @ np.cumsum(X)),
+    case("running-before", sp.Sum(y[i] * sp.Sum(x[j], (j, 0, i - 1)), (i, 0, n - 1)), Y @ (np.cumsum(X) - X)),
+    case("running-after", sp.Sum(x[j] * y[i], (j, i + 1, n - 1), (i, 0, n - 1)),
+         sum(X[b] * Y[a] for a in R for b in R if b > a)),
+    case("running-from", sp.Sum(x[j] * y[i], (j, i, n - 1), (i, 0, n - 1)), Y @ np.cumsum(X[::-1])[::-1]),
+    case("running-far", sp.Sum(x[j] * y[i], (j, 0, i - 2), (i, 0, n - 1)),
+         sum(X[b] * Y[a] for a in R for b in R if b <= a - 2)),
+    case("running-back", sp.Sum(y[i] * sp.Sum(x[j], (j, 0, n - 1 - i)), (i, 0, n - 1)), Y @ np.cumsum(X)[::-1]),
+    case("running-free", sp.Sum(x[j] ** 2, (j, 0, i)), np.cumsum(X**2), indices=[i]),
+    case("running-twice", sp.Sum(x[k], (k, 0, j), (j, 0, i)), np.cumsum(np.cumsum(X)), indices=[i]),
+    case("triangle", sp.Sum(A[i, j], (j, 0, i), (i, 0, n - 1)), np.tril(AA).sum()),
+    case("strict-triangle", sp.Sum(A[i, j] * x[i] * y[j], (j, i + 1, n - 1), (i, 0, n - 1)), X @ np.triu(AA, 1) @ Y),
+    case("pairs", sp.Sum(sp.exp(-((x[i] - x[j]) ** 2)), (j, i + 1, n - 1), (i, 0, n - 2)),
+         sum(np.exp(-((X[a] - X[b]) ** 2)) for a in R for b in R if b > a)),
+    case("causal-convolution", sp.Sum(x[j] * y[i - j], (j, 0, i)), np.convolve(X, Y)[:N], indices=[i]),
+    case("window", sp.Sum(x[j], (j, i, i + 2)), np.convolve(X, np.ones(3), "valid"), indices=[i]),
+    case("window-of-a-size", sp.Sum(x[j] * w[j - i], (j, i, i + m - 1)), np.convolve(X, W[::-1], "valid"), indices=[i]),
+    case("tetrahedron", sp.Sum(x[i] * x[j] * x[k], (k, 0, j - 1), (j, 0, i - 1), (i, 0, n - 1)),
+         sum(X[a] * X[b] * X[c] for a in R for b in R for c in R if c < b < a)),
+    case("count", x[0] * sp.Sum(1, (j, 0, i)) * y[i], X[0] * Y * (1 + np.arange(N)), indices=[i]),
+    case("index-as-value", sp.Sum(j * x[i], (j, 0, i), (i, 0, n - 1)), sum(b * X[a] for a in R for b in range(a + 1))),
+    case("running-product", sp.Product(x[j], (j, 0, i)), np.cumprod(X), indices=[i]),
+    case("vandermonde", sp.Product(x[j] - x[i], (j, i + 1, n - 1), (i, 0, n - 1)), np.linalg.det(np.vander(X[::-1]))
+         * (-1) ** 0),
+    case("ragged", sp.Sum(x[i], (i, start[k], stop[k] - 1)), [X[:2].sum(), 0, X[2:].sum()]),
+    case("ragged-shifted", sp.Sum(x[i] * y[i - start[k]], (i, start[k], stop[k] - 1)),
+         [sum(X[a] * Y[a - s] for a in range(s, e)) for s, e in zip(DATA["start"], DATA["stop"], strict=True)]),
+    case("inside-the-axis", x[0] * x[n - 1] * sp.Sum(x[i], (i, 2, n - 2)), X[0] * X[-1] * X[2:5].sum()),
+    case("tril-matvec", sp.Sum(A[i, j] * x[j], (j, 0, i)), np.tril(AA) @ X, indices=[i]),
+]  # fmt: skip
+EXTREMES = [
+    case("max", MaxOver(x[i], (i, 0, n - 1)), X.max()),
+    case("min-of-rows", MinOver(A[i, j] + x[j], (j, 0, n - 1)), (AA + X).min(1)),
+    case("max-of-all", MaxOver(A[i, j] * y[i], (i, 0, n - 1), (j, 0, n - 1)), (AA * Y[:, None]).max()),
+    case("running-max", MaxOver(x[j], (j, 0, i)), np.maximum.accumulate(X), indices=[i]),
+    case("minimax", MinOver(MaxOver(A[i, j], (j, 0, n - 1)), (i, 0, n - 1)), AA.max(1).min()),
+    case("range-of-the-data", MaxOver(x[i], i) - MinOver(x[i], i), np.ptp(X)),
+    case("centred", sp.exp(x[i] - MaxOver(x[j], (j, 0, n - 1))), np.exp(X - X.max())),
+]
+DELTAS = [
+    case("rename", sp.Sum(Delta(i, j) * A[i, j], (i, 0, n - 1), (j, 0, n - 1)), np.trace(AA)),
+    case("identity", Delta(i, j) * x[i] * x[j] + A[i, j], np.diag(X**2) + AA),
+    case("subdiagonal", sp.Sum(Delta(i, j + 1) * A[i, j], (i, 0, n - 1), (j, 0, n - 1)), np.trace(AA, -1)),
+    case("one-element", sp.Sum(Delta(i, 3) * x[i] ** 2, (i, 0, n - 1)), X[3] ** 2),
+    case("one-left-out", sp.Sum((1 - Delta(i, j)) * x[i] * x[j], (i, 0, n - 1), (j, 0, n - 1)), X.sum() ** 2 - X @ X),
+    case("polynomial-product", sp.Sum(Delta(k, i + j) * w[i] * w[j], (i, 0, 2), (j, 0, 2)) * T[0, k, 0],
+         np.r_[np.convolve(W, W), 0] * TT[0, :, 0]),
+    case("segment-sum", w[k] * sp.Sum(Delta(h[i], k) * x[i], (i, 0, n - 1)), W * np.bincount(H, X, M)),
+    case("segment-rows", w[k] * sp.Sum(Delta(h[i], k) * B[i, j], (i, 0, n - 1)),
+         np.array([[W[c] * BB[H == c, b].sum() for c in R[:3]] for b in R[:3]])),
+    case("select", sp.Sum(Delta(h[i], k) * w[k], (k, 0, m - 1)) * x[i], W[H] * X),
+    case("select-outside", sp.Sum(Delta(g[i], k) * w[k], (k, 0, m - 1)) * x[i],
+         np.where(G < M, W[np.minimum(G, 2)], 0) * X),
+    case("segments-outside", sp.Sum(w[k] * sp.Sum(Delta(g[i], k) * x[i], (i, 0, n - 1)), (k, 0, m - 1)),
+         sum(W[G[a]] * X[a] for a in R if G[a] < M)),
+    case("one-hot", Delta(h[i], k) * w[k] * x[i], np.where(H[:, None] == np.arange(3), W * X[:, None], 0)),
+    case("own-index", sp.Sum(Delta(i, g[i]) * x[i], (i, 0, n - 1)), X[np.arange(N) == G].sum()),
+    case("levi-civita", sp.Sum(sp.LeviCivita(i, j, k) * D[i, 0] * D[j, 1] * D[k, 2], (i, 0, 2), (j, 0, 2), (k, 0, 2)),
+         np.linalg.det(AA[:3, :3])),
+]  # fmt: skip
+CASES = ELEMENTS + RANGES + EXTREMES + DELTAS
+
+
+def lowered(expr: Any, options: dict[str, Any]) -> tuple[Graph, dict[str, Any]]:
+    graph = lower(expr, **options).validate()
+    return graph, {name: DATA[name] for name in names(graph)}
+
+
+def names(graph: Graph) -> list[str]:
+    return [graph[v].attributes["name"] for v in graph.inputs]
+
+
+@pytest.mark.parametrize(("expr", "due", "options"), CASES)
+def test_values_are_those_of_loops(expr: Any, due: Any, options: dict[str, Any]) -> None:
+    graph, data = lowered(expr, options)
+    np.testing.assert_allclose(evaluate(graph, data)["out"], due, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(evaluate(optimize(graph)[0], data)["out"], due, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("expr", "due", "options"), CASES)
+def test_derivatives_are_those_of_differences(expr: Any, due: Any, options: dict[str, Any]) -> None:
+    graph, data = lowered(expr, options)
+    real = [v for v in graph.inputs if graph[v].type.kind is Kind.REAL]
+    draw = np.random.default_rng(3)
+    direction = {graph[v].attributes["name"]: draw.normal(size=data[graph[v].attributes["name"]].shape) for v in real}
+    sides = [
+        evaluate(graph, data | {name: data[name] + sign * 1e-6 * d for name, d in direction.items()})["out"]
+        for sign in (1, -1)
+    ]
+    slope = (sides[0] - sides[1]) / 2e-6
+    forward = jvp(graph, real)
+    tangents = dict(zip(names(forward)[len(graph.inputs) :], direction.values(), strict=True))
+    (pushed,) = evaluate(forward, data | tangents).values()
+    np.testing.assert_allclose(pushed, slope, rtol=1e-6, atol=1e-7)
+    backward = vjp(graph, real)
+    weight = draw.normal(size=np.shape(due))
+    pulled = evaluate(backward, data | {names(backward)[-1]: weight}).values()
+    product = sum(np.sum(p * d) for p, d in zip(pulled, direction.values(), strict=True))
+    np.testing.assert_allclose(product, np.sum(weight * slope), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("picked", ["gather-diagonal", "convolution", "running-before", "running-max", "segment-rows"])
+def test_tensorflow_computes_the_same_with_batches(picked: str) -> None:
+    expr, due, options = next(c.values for c in CASES if c.id == picked)
+    f = sym2tf.compile(expr, **options)
+    data = {name: np.stack([DATA[name], DATA[name]]) for name in names(f.graph)}
+    np.testing.assert_allclose(f(**data), np.stack([due, due]), rtol=1e-12)
+
+
+# What the graphs are made of
+
+
+def counts(expr: Any, **options: Any) -> dict[str, int]:
+    return optimize(lower(expr, **options))[0].counts()
+
+
+def core_rank(graph: Graph) -> int:
+    return max(graph[v].type.rank for v in graph.nx)
+
+
+@pytest.mark.parametrize(
+    ("expr", "row", "never"),
+    [
+        (sp.Sum(y[i] * sp.Sum(x[j], (j, 0, i)), (i, 0, n - 1)), "cumsum", {"select", "less_equal"}),
+        (sp.Sum(x[j] * y[i], (j, i + 1, n - 1), (i, 0, n - 1)), "cumsum", {"select", "less_equal"}),
+        (sp.Sum(w[k] * sp.Sum(Delta(h[i], k) * x[i], (i, 0, n - 1)) ** 2, (k, 0, m - 1)), "scatter_add", {"one_hot"}),
+        (sp.Sum(x[i] * sp.Sum(Delta(h[i], k) * w[k], (k, 0, m - 1)), (i, 0, n - 1)), "gather", {"one_hot", "range"}),
+        (sp.Sum(x[2 * i + 1], (i, 0, n - 1)), "stride", {"gather"}),
+        (sp.Sum(x[n - 1 - i] * y[i], (i, 0, n - 1)), "stride", {"gather"}),
+        (sp.Sum(x[g[i]] * y[i], (i, 0, n - 1)), "gather", {"reshape", "range"}),
+    ],
+)
+def test_the_form_that_costs_least_is_taken(expr: Any, row: str, never: set[str]) -> None:
+    graph = optimize(lower(expr))[0]
+    assert row in graph.counts()
+    assert not never & set(graph.counts())
+    assert core_rank(graph) == 1  # nothing of n squared elements is ever made
+
+
+def test_a_delta_of_two_indices_leaves_no_identity_matrix() -> None:
+    found = counts(sp.Sum(Delta(i, j) * x[i] * y[j], (i, 0, n - 1), (j, 0, n - 1)))
+    assert not {"eye", "equal", "gather", "range"} & set(found)
+
+
+def test_derivatives_keep_the_form() -> None:
+    running = lower(sp.Sum((y[i] - sp.Sum(x[j], (j, 0, i))) ** 2, (i, 0, n - 1)))
+    for make in (vjp, jvp):
+        assert core_rank(optimize(make(running, list(running.inputs)))[0]) == 1
+    segments = lower(sp.Sum(sp.Sum(Delta(h[i], k) * x[i], (i, 0, n - 1)) ** 2 * w[k], (k, 0, m - 1)))
+    backward = optimize(vjp(segments, [v for v in segments.inputs if segments[v].type.kind is Kind.REAL]))[0]
+    assert {"scatter_add", "gather"} <= set(backward.counts())
+    assert core_rank(backward) == 1
+
+
+def test_a_million_terms_by_segments_and_as_running_sums_take_no_square_of_memory() -> None:
+    count, groups = 10**6, 10**5
+    values, where = np.random.default_rng(0).normal(size=count), np.arange(count) % groups
+    running = lower(sp.Sum(x[i] * sp.Sum(x[j], (j, 0, i)), (i, 0, n - 1)))
+    assert evaluate(running, {"x": values})["out"] == pytest.approx(float(values @ np.cumsum(values)))
+    segments = lower(sp.Sum(w[k] * sp.Sum(Delta(h[i], k) * x[i], (i, 0, n - 1)), (k, 0, m - 1)))
+    answer = evaluate(segments, {"h": where, "w": np.ones(groups), "x": values})["out"]
+    assert answer == pytest.approx(float(values.sum()))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_subscripts_are_computed_in_integers_whatever_the_dtype(dtype: str) -> None:
+    size = 3000  # beyond the integers that these formats hold
+    halves = lower(x[sp.floor(g[i] / 2)] - y[i])
+    data = np.arange(size) % 7
+    pairs = np.repeat(data, 2)[:size]
+    answer = evaluate(halves, {"x": data, "g": np.arange(size), "y": pairs}, dtype=dtype)["out"]
+    assert not np.any(answer.astype(float))
+
+
+# Sizes
+
+
+def test_sizes_follow_from_several_data_together() -> None:
+    graph = lower(sp.Sum(w[j] * x[i + j], (j, 0, m - 1)))
+    assert evaluate(graph, {"w": np.ones(2), "x": np.ones(9)})["out"].shape == (8,)
+    with pytest.raises(SizeError):
+        evaluate(graph, {"w": np.ones(9), "x": np.ones(2)})
+
+
+def test_what_is_read_through_data_may_have_any_length() -> None:
+    graph = lower(sp.Sum(x[g[i]] * y[i], (i, 0, n - 1)))
+    assert evaluate(graph, {"g": [0, 41], "x": np.arange(42), "y": np.ones(2)})["out"] == 41
+    by_name = {graph[v].attributes["name"]: graph[v].type for v in graph.inputs}
+    assert by_name["g"].kind is Kind.INTEGER
+    assert isinstance(by_name["x"].shape[0], Dim)
+
+
+def test_a_range_that_ends_before_the_data_does_not_cut_them() -> None:
+    graph = lower(sp.Sum(A[i, j], (j, 0, i - 1), (i, 0, n - 1)))
+    assert evaluate(graph, {"A": AA})["out"] == pytest.approx(np.tril(AA, -1).sum())
+
+
+def test_empty_ranges_are_sums_of_nothing() -> None:
+    triangle = lower(sp.Sum(A[i, j], (j, 0, i - 1), (i, 0, n - 1)))
+    assert evaluate(triangle, {"A": np.ones((1, 1))})["out"] == 0
+    product = lower(sp.Product(x[j], (j, 0, i - 1)) * y[i], indices=[i])
+    np.testing.assert_allclose(evaluate(product, {"x": X, "y": Y})["out"], np.r_[1, np.cumprod(X)[:-1]] * Y)
+
+
+# Errors
+
+OUTSIDE: list[tuple[Any, dict[str, Any]]] = [
+    (x[g[i]], {"x": X, "g": [0, 6]}),
+    (x[g[i]], {"x": X, "g": [-1, 0]}),
+    (A[i, g[i]], {"A": AA, "g": [0, 1, 2, 3, 4, 6]}),
+    (A[g[i], 0], {"A": AA, "g": [0, -6]}),
+    (A[g[i], h[i]], {"A": AA, "g": [0, 1], "h": [6, 0]}),
+    (x[g[i] + 1], {"x": X, "g": [0, 5]}),
+]
+
+
+@pytest.mark.parametrize(("expr", "data"), OUTSIDE, ids=str)
+def test_subscripts_outside_of_the_data_raise_and_never_wrap(expr: Any, data: dict[str, Any]) -> None:
+    with pytest.raises(SubscriptError, match=r"subscript -?\d+ of an axis of length 6"):
+        evaluate(lower(expr), data)
+    with pytest.raises(SubscriptError, match=r"of an axis of length 6: it comes from g"):
+        sym2tf.compile(expr)(**data)
+
+
+UNSUPPORTED: list[tuple[Any, str]] = [
+    (x[i / 2], "subscript i/2"),
+    (x[sp.sin(i)], "sin"),
+    (sp.Sum(x[i - 1], (i, 0, n)), "starts at -1, negative"),
+    (x[-1], "the first element is"),
+    (sp.Sum(x[i - j], (j, 0, 2), (i, 0, n - 1)), "starts at -2"),
+    (sp.Sum(x[i], (i, 0, n), (i, 0, m)), "the index i has two ranges: 0 to n and 0 to m"),
+    (sp.Sum(x[i], (i, 0, j), (j, 0, i)), "a bound of j depends on i"),
+    (sp.Sum(x[j], (j, 0, n - 1), (i, 0, j)), "write the inner limits first"),
+    (sp.Sum(x[i], (i, 0, sp.oo)), "infinite"),
+    (sp.Sum(x[i], (i, 0, sp.sqrt(n))), "a bound that is not a size"),
+    (sp.Sum(x[i], (i, 5, 2)), "reverse them by hand"),
+    (A[i], "1 subscripts where A has 2 axes"),
+]
+
+
+@pytest.mark.parametrize(("expr", "text"), UNSUPPORTED, ids=str)
+def test_what_is_not_supported_is_said_where_it_stands(expr: Any, text: str) -> None:
+    with pytest.raises(UnsupportedExpressionError) as caught:
+        lower([expr, A[0, 0]])
+    assert text in str(caught.value)
+
+
+def test_free_indices_with_two_ranges_are_refused() -> None:
+    p, q = (sp.IndexedBase(name, shape=(size,)) for name, size in (("p", n), ("q", m)))
+    with pytest.raises(
+        ShapeError, match=r"the free index i runs over axes of different lengths: . in .\[i\] and . in .\[i\]"
+    ):
+        lower(p[i] + q[i])
+    with pytest.raises(ShapeError, match="the free index i has two ranges: 0 to . and 0 to ."):
+        lower(x[sp.Idx("i", 3)] + y[sp.Idx("i", 5)])
+
+
+def test_data_that_contradict_a_size_are_named() -> None:
+    graph = lower(sp.Sum(x[i] * y[i], (i, 0, n - 1)))
+    with pytest.raises(
+        SizeError, match=r"y has length 4 .* n = 6 elements are needed \(n = 6 from the length 6 of x\)"
+    ):
+        evaluate(graph, {"x": X, "y": Y[:4]})
+
+
+def test_a_subscript_that_sizes_put_below_zero_is_named() -> None:
+    graph = lower(sp.Sum(x[i], (i, n - 4, n - 1)))
+    assert evaluate(graph, {"x": X})["out"] == pytest.approx(X[-4:].sum())
+    with pytest.raises(SizeError, match="a subscript reaches n-4, below zero with n = 3"):
+        evaluate(graph, {"x": X[:3]})
+
+
+# The notation itself
+
+
+def test_extremes_over_indices_behave_as_sums_do_in_sympy() -> None:
+    over = MaxOver(x[i] * k, (i, 0, n - 1))
+    assert str(over) == "MaxOver(k*x[i], (i, 0, n - 1))"
+    assert sp.latex(over) == r"\max_{0 \leq i \leq n - 1} k {x}_{i}"
+    assert n in over.free_symbols
+    assert i not in over.free_symbols
+    assert over.subs(k, 2) == MaxOver(2 * x[i], (i, 0, n - 1))
+    assert over.subs(n, 3).doit() == sp.Max(0 * k + k * x[0], k * x[1], k * x[2])
+    assert over.doit() == over
+    assert MinOver(x[i] * j, (j, 0, i), (i, 1, 2)).doit() == sp.Min(0, x[1], x[2], 2 * x[2])
+    assert pickle.loads(pickle.dumps(over)) == over
+    assert MaxOver(x[sp.Idx(i, (0, 4))], sp.Idx(i, (0, 4))).limits[0][1:] == (0, 4)
+    with pytest.raises(ValueError, match="at least one index"):
+        MaxOver(x[i])
+    with pytest.raises(ValueError, match=r"\(index, lower, upper\)"):
+        MaxOver(x[i], (i, 3))
+
+
+WRITTEN: dict[str, Callable[[], Any]] = {
+    "softmax": lambda: sp.exp(x[i]) / sp.Sum(sp.exp(x[j]), (j, 0, n - 1)),
+    "logsumexp": lambda: sp.log(sp.Sum(sp.exp(x[j]), (j, 0, n - 1))),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_patterns_over_an_index_are_recognised(name: str) -> None:
+    assert name in counts(WRITTEN[name]())
