@@ -116,6 +116,7 @@ EXAMPLES: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
     "sum of sum": ((2, 3, 4), lambda x: sum_(sum_(x, axes=(-2,)), axes=(-2, -1))),
     "sum of pad": ((3,), lambda x: sum_(pad(x, axis=-1, before=1, after=2), axes=(-1,))),
     "number out of a single element": ((), lambda x: expand(-3 * x, axis=-1) * expand(exp(x), axis=-1)),
+    "minus of negatives": ((3,), lambda x: -(Fraction(-2) * x - exp(x))),
     "sum of a simplex": ((4, 3), lambda x: sum_(softmax(x, axes=(-1,)), axes=(-2, -1))),
     "softmax of a shift": ((4, 3), lambda x: softmax(x + expand(reduce_max(x, axes=(-1,)), axis=-1), axes=(-1,))),
     "softmax": ((4, 3), lambda x: exp(x) / expand(sum_(exp(x), axes=(-2,)), axis=-2)),

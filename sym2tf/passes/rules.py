@@ -116,7 +116,23 @@ def _prediction_minus_target(a: Value, b: Value, c: Value, d: Value) -> Value | 
     slope = difference.pop((), Fraction(0))
     if any(difference.values()) or not slope:
         return None
+    if len(_linear(c, 1)) > len(_linear(b, 1)):  # the target by itself rather than 1 minus the target
+        a, c, slope = d, b, -slope
     answer: Value = slope * sigmoid(a) + c
+    return answer
+
+
+def _minus_of_negatives(a: Value) -> Value | None:
+    """-(-u - v) is u + v."""
+    builder: Any = a.builder
+    for v in builder.operands[a.id]:
+        while builder.nodes[v].op is expand:
+            (v,) = builder.operands[v]
+        scale, _ = builder.coefficients[v] or (Fraction(1), ())
+        if scale >= 0 or builder.constants[v] is not None:
+            return None
+    turned = [-1 * Value(builder, v) for v in builder.operands[a.id]]
+    answer: Value = add(*turned)
     return answer
 
 
@@ -508,6 +524,7 @@ REAL = (
     Rule("tangent times cosine", tan(a) * cos(a), sin(a)),
     Rule("tanh times cosh", tanh(a) * cosh(a), sinh(a)),
     Rule("sigmoid", pow_(1 + exp(a), k), lambda a, k: sigmoid(-a) ** -_fraction(k), where=_negative_integer),
+    Rule("minus of negatives", mul(-1, a), _minus_of_negatives, where=lambda a: a.node.op is add),
     Rule("number out of a single element", b * expand(a, axis=axis), _number_outside),
     Rule("prediction minus target", b * sigmoid(a) + c * sigmoid(d), _prediction_minus_target),
     Rule("softmax of a shift", softmax(a, axes=axes), without_shift, where=lambda a: a.node.op is add),
