@@ -26,6 +26,7 @@ from sym2tf.ops import arithmetic, assembly, contraction, decompositions, elemen
 from sym2tf.ops.leaves import input_, iota
 from sym2tf.ops.values import Value, apply, with_shape
 from sym2tf.passes.pipeline import optimize, stabilize
+from tests.test_random_indices import given, ready
 
 n, m = sp.symbols("n m", integer=True)
 i, j, k = sp.symbols("i j k", cls=sp.Idx)
@@ -168,6 +169,29 @@ def test_batch_axes_stay_in_front():
     assert_equal(pairs)
 
 
+# 750 seeds were run like this once
+@pytest.mark.parametrize("order", [1, 2])
+def test_random_index_expressions_have_the_derivatives_of_the_dense_ones(order):
+    checked, seed = 0, 30_000
+    while checked < 60:
+        seed += 1
+        made = ready(seed)
+        if made is None:
+            continue
+        _, graph, data, due = made
+        graph = stabilize(graph)
+        wrt = [v for v in graph.inputs if graph[v].type.kind >= Kind.REAL]
+        if not wrt or (order == 2 and due.ndim):
+            continue
+        if order == 2:
+            first = gradient(graph, wrt)
+            graph, wrt = first, [first.inputs[graph.inputs.index(v)] for v in wrt]
+        data = {name: np.asarray(value) for name, value in data.items()}
+        pairs, _ = sparse_and_dense(graph, data, given(graph), symmetric=order == 2, wrt=wrt)
+        assert_equal(pairs)
+        checked += 1
+
+
 # Rows ----------------------------------------------------------------------------------------------------------
 
 
@@ -247,11 +271,11 @@ def random_value(rng, pool):
 def test_no_entry_is_missing_in_random_graphs(seed):
     rng = np.random.default_rng(seed)
     for _ in range(25):
-        given = inputs_of((4,), (4,), (4, 4))
-        pool = list(given)
+        values = inputs_of((4,), (4,), (4, 4))
+        pool = list(values)
         for _ in range(rng.integers(2, 7)):
             pool.append(random_value(rng, pool))
-        graph = graph_of(given, pool[-1], pool[-2])
+        graph = graph_of(values, pool[-1], pool[-2])
         data = {name: rng.normal(size=shape) for name, shape in (("x0", 4), ("x1", 4), ("x2", (4, 4)))}
         pairs, _ = sparse_and_dense(graph, data, {})
         assert_equal(pairs)
@@ -260,11 +284,11 @@ def test_no_entry_is_missing_in_random_graphs(seed):
 @pytest.mark.parametrize("mode", ["gather", "scatter"])
 @pytest.mark.parametrize("batch", [(), (3,)])
 def test_subscripts_that_are_data_give_the_pattern(mode, batch):
-    given = inputs_of((6,), (4,) if mode == "gather" else (6,), kinds=(Kind.REAL, Kind.INTEGER))
-    moved = gathering.gathered(*given) if mode == "gather" else gathering.scattered(*given, size=4)
-    graph = graph_of(given, moved * moved)
+    values = inputs_of((6,), (4,) if mode == "gather" else (6,), kinds=(Kind.REAL, Kind.INTEGER))
+    moved = gathering.gathered(*values) if mode == "gather" else gathering.scattered(*values, size=4)
+    graph = graph_of(values, moved * moved)
     rng = np.random.default_rng(3)
-    index = rng.integers(0, 4, (*batch, *given[1].shape))
+    index = rng.integers(0, 4, (*batch, *values[1].shape))
     pairs, plan = sparse_and_dense(graph, {"x0": rng.normal(size=6), "x1": index}, {})
     assert_equal(pairs)
     if not batch:
@@ -272,25 +296,25 @@ def test_subscripts_that_are_data_give_the_pattern(mode, batch):
 
 
 def test_without_subscripts_a_gather_may_read_everything():
-    given = inputs_of((6,), (4,), kinds=(Kind.REAL, Kind.INTEGER))
-    graph = graph_of(given, gathering.gathered(*given))
+    values = inputs_of((6,), (4,), kinds=(Kind.REAL, Kind.INTEGER))
+    graph = graph_of(values, gathering.gathered(*values))
     rows, _ = dependencies(graph, [graph.inputs[0]], {}, {})["f0"].pairs()
     assert len(rows) == 24
 
 
 def test_a_sum_over_everything_costs_one_mark_a_row():
-    (given,) = inputs_of((100_000,))
-    total = indexing.sum_(given, axes=(-1,))
-    spread = with_shape(total, (100_000,)) + given
-    graph = graph_of([given], indexing.sum_(spread * spread, axes=(-1,)))
+    (value,) = inputs_of((100_000,))
+    total = indexing.sum_(value, axes=(-1,))
+    spread = with_shape(total, (100_000,)) + value
+    graph = graph_of([value], indexing.sum_(spread * spread, axes=(-1,)))
     found = dependencies(graph, [graph.inputs[0]], {}, {})["f0"]
     assert len(found.members) == 1
     assert len(found.pairs()[0]) == 100_000
 
 
 def test_a_dense_derivative_too_large_to_list_is_refused():
-    (given,) = inputs_of((100_000,))
-    graph = graph_of([given], with_shape(indexing.sum_(given, axes=(-1,)), (100_000,)) + given)
+    (value,) = inputs_of((100_000,))
+    graph = graph_of([value], with_shape(indexing.sum_(value, axes=(-1,)), (100_000,)) + value)
     with pytest.raises(ResourceLimitError, match=r"10,000,\d{3},\d{3} entries.*hvp, jvp or vjp"):
         dependencies(graph, [graph.inputs[0]], {}, {})["f0"].pairs()
 
@@ -476,6 +500,11 @@ def test_it_is_frozen_and_travels_in_a_pickle(chain_hessian):
     at = np.linspace(-1, 1, 5)
     np.testing.assert_array_equal(again(at), chain_hessian(at))
     assert "sparse hessian of f" in repr(again)
+
+
+def test_nothing_to_differentiate_by_gives_an_empty_nest():
+    sparse = sym2tf.compile(u * v).jacobian([], sparse=True)
+    assert sparse(1.0, 2.0) == sparse.to_scipy(1.0, 2.0) == sparse.pattern(1.0, 2.0) == ()
 
 
 def test_it_refuses_what_has_no_derivative():

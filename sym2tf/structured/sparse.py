@@ -113,6 +113,8 @@ class SparseDerivative:
     def _values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Plan]:
         values, given = self._function.bound(args, kwargs)
         plan = self._planned(self._sizing.of_values(values, given))
+        if not plan.patterns:  # nothing to differentiate, or nothing to differentiate by
+            return np.zeros(0), plan
         graph, program = self._program(plan.mode, plan.single, plan.picked)
         named = dict(values) | given
         if graph.palette is not None:
