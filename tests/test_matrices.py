@@ -363,6 +363,34 @@ def test_one_by_one_results_stay_matrices_and_count_as_numbers() -> None:
     np.testing.assert_allclose(np.squeeze(found), 2 * values["P"], rtol=1e-12)
 
 
+def test_matrices_are_equal_where_all_elements_are() -> None:
+    s = Symbols(**SYMBOLIC)
+    graph = lower([sp.Eq(s.S, s.S.T), sp.Ne(s.S, s.S.T)])
+    batch = np.array([np.eye(2), [[1, 2], [3, 4]]])
+    equal, different = evaluate(graph, {"S": batch}).values()
+    assert equal.tolist() == [True, False]
+    assert different.tolist() == [False, True]
+
+
+def test_a_single_element_is_a_number_to_functions() -> None:
+    single = sp.MatrixSymbol("s", 1, 1)
+    for expr, due in (
+        (sp.sin(single) + x, np.sin(2) + 1.5),
+        (single * x + single, [[5.0]]),
+        (sp.sqrt(single), [[2**0.5]]),
+    ):
+        answer = evaluate(lower(expr), inputs_of(lower(expr), {"s": np.array([[2.0]]), "x": 1.5}))["out"]
+        np.testing.assert_allclose(answer, due, rtol=1e-14)
+        assert answer.shape == np.shape(due)
+
+
+def test_arguments_are_named_as_text_or_by_symbol_and_may_be_unused() -> None:
+    s = Symbols(**SYMBOLIC)
+    assert sym2tf.compile(s.A * s.B, args=["B", "A", s.C]).signature == "(m,k),(n,m),(n,m)->(n,k)"
+    with pytest.raises(ArgumentError, match="it has A, B"):
+        sym2tf.compile(s.A * s.B, args=["A", "Z"])
+
+
 def test_an_element_can_be_an_argument_and_a_variable() -> None:
     s = Symbols(**SYMBOLIC)
     f = sym2tf.compile(s.A[0, 0] ** 2 * s.A[1, 2], args=[s.A[0, 0], s.A[1, 2]])
@@ -435,6 +463,9 @@ def test_a_length_or_a_condition_is_no_element_of_an_argument() -> None:
         (lambda s: s.A + sp.MatrixSymbol("Z", s.n, s.k), r"Z is n x k.*n x m and n x k do not agree"),
         (lambda s: sp.HadamardProduct(s.A, sp.MatrixSymbol("Z", s.n, s.k)), "do not agree"),
         (lambda s: s.A + s.A.T, "n x m and m x n do not agree"),
+        (lambda s: sp.Eq(s.A, s.A.T, evaluate=False), "n x m and m x n are compared"),
+        (lambda s: sp.Sum((s.S**-1)[i, 0], (i, 0, s.n)), "the subscript i goes up to n on an axis of length n"),
+        (lambda s: sp.Sum(sp.Matrix([[1, 2], [3, 4]])[i, 0], (i, 0, 2)), "up to 2 on an axis of length 2"),
         (lambda s: sp.DiagonalOf(s.A), "which of n and m is the smaller"),
         (lambda s: sp.DiagMatrix(s.A), "made of a vector, not of n x m"),
         (lambda s: s.D[: s.m + 1 : 2, :], "in steps of 2"),
@@ -461,6 +492,8 @@ def test_shapes_that_do_not_agree_are_named_with_their_symbols(make: Any, messag
         (lambda s: GenericIdentity(), "write Identity"),
         (lambda s: sp.MatrixSymbol("Z", s.n / 2, 1), "dimension n/2"),
         (lambda s: sp.Permanent(s.S), "not supported"),
+        (lambda s: sp.Add(x, s.S, evaluate=False), "a number is never added to a matrix"),
+        (lambda s: sp.Product(s.S, (i, 0, 2)), "write the factors"),
     ],
 )
 def test_what_is_not_supported_says_what_to_do(make: Any, message: str) -> None:

@@ -14,7 +14,7 @@ from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.frontend.tensors import alike, identity, ones
 from sym2tf.ir.types import Kind
-from sym2tf.ops.assembly import reshape, stack, table
+from sym2tf.ops.assembly import Numbers, reshape, stack, table
 from sym2tf.ops.indexing import expand
 from sym2tf.ops.values import apply, with_kind
 
@@ -38,8 +38,8 @@ def assembled(context: Context, entries: Sequence[Lowered], shape: tuple[int, ..
 
 def numbers(context: Context, entries: Sequence[Any], shape: tuple[int, ...]) -> Lowered | None:
     """A tensor of plain numbers as one node, in row-major order; None where an entry is something else."""
-    values = tuple(exact_number(e) if e.is_Number else None for e in entries)
-    if any(v is None for v in values):
+    values = Numbers(v for v in (exact_number(e) for e in entries if e.is_Number) if v is not None)
+    if len(values) < len(entries):
         return None
     return Lowered(apply(context.builder, table, (), {"values": values, "shape": shape, "kind": Kind.REAL}))
 

@@ -83,8 +83,11 @@ def of_matrices(context: Context, expr: Any, op: Op, xs: list[Lowered], result: 
     function = _OF_MATRICES.get(op)
     if function is not None:
         return Lowered(function(xs[0].value), xs[0].axes, xs[0].depth)
-    what = f"{type(expr).__name__} of a matrix"
-    return context.unsupported(expr, None, f"{what}: write A.applyfunc(f) for a function of each element")
+    if op is add:
+        advice = "a number is never added to a matrix: write x*Identity(n) or x*OneMatrix(n, m)"
+    else:
+        advice = f"{type(expr).__name__} of a matrix: write A.applyfunc(f) for a function of each element"
+    return context.unsupported(expr, None, advice)
 
 
 def _single(x: Lowered) -> Lowered:

@@ -130,6 +130,8 @@ def _product(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
     (body,) = xs
     if bound is None:
         return body
+    if body.tail:
+        return context.unsupported(expr, None, "a product of matrices: write the factors, or A**k")
     for index in bound:
         if index not in body.axes:
             count = _count(context, index) if index.dependent else number(context, index.extent)
@@ -137,10 +139,9 @@ def _product(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
             continue
         if index.dependent:
             body = context.combine(select, [mask(context, index), body, context.number(1)])
-        k, rank, tail = body.axes.index(index), body.value.type.rank, body.tail
+        k, rank = body.axes.index(index), body.value.type.rank
         order = [*(j for j in range(rank) if j != k), k]
         value = body.value if k == rank - 1 else transpose(body.value, axes=tuple(j - rank for j in order))
-        assert not tail, "a product of matrices has no order of its own"
         value = prod(with_shape(value, (*value.shape[:-1], index.extent)), axis=-1)
         body = Lowered(value, tuple(a for a in body.axes if a is not index), body.depth)
     return _closed(body, scope)

@@ -21,7 +21,7 @@ from sym2tf.frontend import explicit, factorizations, patterned
 from sym2tf.frontend.context import Context, Lowered, Scope
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.subscripts import subscripted
-from sym2tf.frontend.tensors import contracted, dimension, identity, ones, same_shape, swapped, told
+from sym2tf.frontend.tensors import contracted, dimension, identity, ones, require_within, same_shape, swapped, told
 from sym2tf.ops.arithmetic import add, mul, pow_
 from sym2tf.ops.decompositions import sqrtm
 from sym2tf.ops.linalg import det, inverse
@@ -39,6 +39,8 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
     if expr in context.types:
         return Lowered(context.input(expr))
     base = xs[0] if xs else Lowered(context.input(expr.parent))
+    if xs:  # how far the subscripts of an input reach, the scan has seen
+        require_within(context, (expr.i, expr.j), base.value.shape[-2:], scope)
     return subscripted(context, expr, base, (expr.i, expr.j), scope)
 
 

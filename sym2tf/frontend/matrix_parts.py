@@ -24,7 +24,7 @@ from sympy.tensor.array.expressions.array_expressions import (
 
 
 def matrix_parts(expr: Any) -> Sequence[Any]:
-    """The sub-expressions of a matrix expression, an element of one, or an explicit matrix."""
+    """The sub-expressions of a matrix expression, an element of one, or an explicit matrix; plain numbers left out."""
     parts: Sequence[Any] = _of_class(_PARTS, expr)(expr)
     return parts
 
@@ -73,7 +73,7 @@ _FIRST: Callable[[Any], tuple[Any, ...]] = lambda e: e.args[:1]
 _PARTS: dict[type, Callable[[Any], Sequence[Any]]] = {
     object: lambda e: e.args,
     sp.MatrixSymbol: _NONE,
-    sp.MatrixBase: lambda e: e.flat(),
+    sp.MatrixBase: lambda e: [entry for entry in e.flat() if not entry.is_Number],
     sp.Identity: _NONE,
     sp.ZeroMatrix: _NONE,
     sp.OneMatrix: _NONE,

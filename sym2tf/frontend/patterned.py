@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import sympy as sp
@@ -19,7 +20,7 @@ from sym2tf.frontend.tensors import alike, contracted, full, identity, ones
 from sym2tf.ir.dims import Dim, Size
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import mul
-from sym2tf.ops.assembly import concat, reshape, table
+from sym2tf.ops.assembly import Numbers, concat, reshape, table
 from sym2tf.ops.gathering import gathered, stride
 from sym2tf.ops.indexing import expand, pad, slice_, squeeze
 from sym2tf.ops.values import Value, apply, with_shape
@@ -166,7 +167,7 @@ def _quotient(span: Size, step: int) -> Size:
 
 
 def _places(context: Context, numbers: list[int]) -> Value:
-    attributes = {"values": tuple(numbers), "shape": (len(numbers),), "kind": Kind.INTEGER}
+    attributes = {"values": Numbers(map(Fraction, numbers)), "shape": (len(numbers),), "kind": Kind.INTEGER}
     return apply(context.builder, table, (), attributes)
 
 

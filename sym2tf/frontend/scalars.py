@@ -9,14 +9,17 @@ from sympy.codegen import cfunctions
 from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
+from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Affine, Context, Lowered, Scope
 from sym2tf.frontend.handlers import STAND_IN, Handler, StandIn, elementwise, of_matrices, require_one_shape, rewritten
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.frontend.subscripts import affine_value
+from sym2tf.frontend.tensors import declarations, shape_text
 from sym2tf.ir.types import Kind
 from sym2tf.nn.activations import ACTIVATIONS
 from sym2tf.ops import BY_SYMPY
 from sym2tf.ops.arithmetic import pow_
+from sym2tf.ops.contraction import reduce_any
 from sym2tf.ops.elementary import exp, expm1, log1p
 from sym2tf.ops.leaves import size
 from sym2tf.ops.logic import equal, less, less_equal, not_, not_equal, select, xor
@@ -63,9 +66,22 @@ def _equality(negated: bool) -> Handler:
         if all(x.value.type.kind is Kind.BOOLEAN for x in xs):
             different = context.combine(xor, xs)
             return different if negated else context.combine(not_, [different])
+        if all(getattr(side, "is_Matrix", False) for side in expr.args):
+            different = _any_different(context, expr, xs)
+            return different if negated else context.combine(not_, [different])
         return context.combine(not_equal if negated else equal, xs)
 
     return Handler(build)
+
+
+def _any_different(context: Context, expr: Any, xs: list[Lowered]) -> Lowered:
+    """Whether two matrices differ in any element."""
+    shapes = [x.value.shape[-2:] for x in xs]
+    if shapes[0] != shapes[1]:
+        listed = " and ".join(map(shape_text, shapes))
+        raise ShapeError(f"{declarations(expr)}: matrices of {listed} are compared")
+    different = context.combine(not_equal, xs)
+    return Lowered(reduce_any(different.value, axes=(-2, -1)), different.axes, different.depth)
 
 
 def _swapped(op: Any) -> Handler:

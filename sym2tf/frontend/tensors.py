@@ -12,7 +12,7 @@ from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axes, depth_of
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.ranges import NotAffineError, affine
+from sym2tf.frontend.ranges import NotAffineError, affine, bounds
 from sym2tf.ir.dims import Size
 from sym2tf.ir.types import Kind
 from sym2tf.ops.assembly import eye
@@ -82,6 +82,24 @@ def same_shape(xs: Iterable[Lowered], rank: int = 2) -> tuple[Size, ...]:
         if shape != shapes[0] or len(shape) != rank:
             raise ShapeError(f"{shape_text(shapes[0])} and {shape_text(shape)} do not agree")
     return shapes[0]
+
+
+def require_within(context: Context, subscripts: Sequence[Any], shape: Sequence[Size], scope: Scope) -> None:
+    """Check that subscripts stay inside of a tensor that is no input.
+
+    Raises:
+        ShapeError: one does not. Where sizes must be known to tell, the binding of sizes will.
+    """
+    for subscript, length in zip(subscripts, shape, strict=True):
+        try:
+            _, last = bounds(affine(subscript, context, scope))
+        except NotAffineError:
+            continue  # computed, and looked at when it is
+        left = length - 1 - last
+        if not isinstance(left, int):
+            context.extents.append(left)
+        elif left < 0:
+            raise ShapeError(f"the subscript {subscript} goes up to {last} on an axis of length {length}")
 
 
 def shape_text(shape: Sequence[Size]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sym2tf.ir.dims import Size
 from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind, TensorType
 from sym2tf.ops.indexing import expand, slice_, squeeze, sum_
-from sym2tf.ops.leaves import iota
+from sym2tf.ops.leaves import Exact, iota
 from sym2tf.ops.logic import equal, select
 from sym2tf.ops.values import Value, constant, with_shape
 
@@ -23,12 +24,24 @@ eye = Op(
 )
 
 
+class Numbers(tuple[Exact, ...]):
+    """The values of a table, hashed once: they may be many, and every pass looks for equal nodes."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return tuple.__hash__(self)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 table = Op(
     name="table", arity=0, elementwise=False, label="table",
     infer=lambda *, values, shape, kind: TensorType(kind, shape),
     tf=TFOp("Const", "tf.constant", form=lambda e, *, values, shape, kind: e.call(
         "tf.constant", e.numbers(values, kind), e.dtype(kind), e.shape(shape))),
-    doc="A tensor of exact numbers, `values` in row-major order. The backends round it, once, as they do `const`.",
+    doc="A tensor of exact numbers, `values` (of class `Numbers`) in row-major order. The backends round it, once, as "
+    "they do `const`.",
 )
 
 
