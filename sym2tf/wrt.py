@@ -13,7 +13,7 @@ from sym2tf.autodiff.elements import Element
 from sym2tf.errors import ArgumentError, DifferentiationError, OpaqueWarning, warn
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.packed import immutable, places
-from sym2tf.frontend.scan import ELEMENTS, TENSORS, base_of, subscripts_of
+from sym2tf.frontend.walk import ELEMENTS, TENSORS, base_of, subscripts_of
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.trees import is_nest, leaves, refill

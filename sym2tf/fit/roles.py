@@ -21,7 +21,7 @@ import sympy as sp
 
 from sym2tf.errors import DataError
 from sym2tf.frontend.binders import limits
-from sym2tf.frontend.scan import children, is_leaf
+from sym2tf.frontend.walk import children, is_leaf
 
 Array = np.ndarray[Any, Any]
 Index = tuple[int, Any]  # the outermost sum that binds it, by identity, and its symbol

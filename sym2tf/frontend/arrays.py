@@ -17,8 +17,8 @@ from sympy.tensor.array.expressions import array_expressions as ae
 from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axes, depth_of
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.subscripts import subscripted
 from sym2tf.frontend.matrix_parts import matrix_parts
+from sym2tf.frontend.subscripts import subscripted
 from sym2tf.frontend.tensors import alike, contracted, dimension, ones, same_shape, told
 from sym2tf.ir.dims import Size
 from sym2tf.ir.types import Kind

@@ -17,7 +17,8 @@ from sym2tf.frontend.context import Context, Lowered, Scope, leaf_name
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler, lookup
 from sym2tf.frontend.packed import immutable, pack, unpacked
-from sym2tf.frontend.scan import ELEMENTS, TENSORS, binds_symbols, is_leaf, occurring, scan
+from sym2tf.frontend.scan import scan
+from sym2tf.frontend.walk import ELEMENTS, TENSORS, binds_symbols, is_leaf, occurring
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.ops.values import with_kind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sympy as sp
@@ -178,13 +178,13 @@ def data_in(expr: Any) -> Iterator[Any]:
             stack.extend(getattr(part, "args", ()))
 
 
-def smallest(sizes: list[Size]) -> Size | None:
+def smallest(sizes: Sequence[Size]) -> Size | None:
     """The smallest of some sizes when that does not depend on their values, else None."""
     opposite = largest([-size for size in sizes])
     return None if opposite is None else -opposite
 
 
-def largest(sizes: list[Size]) -> Size | None:
+def largest(sizes: Sequence[Size]) -> Size | None:
     """The largest of some sizes when that does not depend on their values, else None."""
     best = sizes[0]
     for size in sizes[1:]:

@@ -6,26 +6,17 @@ subscript of `x` has been seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
-from sympy.matrices.expressions.applyfunc import ElementwiseApplyFunction
 from sympy.matrices.expressions.matexpr import MatrixElement
-from sympy.tensor.array.expressions.array_expressions import (
-    ArrayElement,
-    ArrayElementwiseApplyFunc,
-    ArraySymbol,
-    OneArray,
-    Reshape,
-    ZeroArray,
-)
 
 from sym2tf.errors import ArgumentError, ShapeError, UnusedDataWarning, warn
 from sym2tf.frontend.binders import BINDERS, body, ends_of, limits, opened
 from sym2tf.frontend.context import Affine, Context, Index, Scope, leaf_name
 from sym2tf.frontend.describe import describe
-from sym2tf.frontend.matrix_parts import body_of_function, dimensions, matrix_parts
+from sym2tf.frontend.matrix_parts import body_of_function, dimensions
 from sym2tf.frontend.ranges import (
     NotAffineError,
     affine,
@@ -36,18 +27,22 @@ from sym2tf.frontend.ranges import (
     size_symbols,
     symbols_in,
 )
+from sym2tf.frontend.walk import (
+    APPLIED,
+    ELEMENTS,
+    PARTED,
+    TENSORS,
+    base_of,
+    bound_symbols,
+    children,
+    is_leaf,
+    subexpressions,
+    subscripts_of,
+)
 from sym2tf.ir.dims import Dim, Size, linear_in_one, size_names
 from sym2tf.ir.types import Kind, TensorType
 
 Reach = tuple[int, Size]  # (axis from the left, elements needed)
-
-ELEMENTS = (sp.Indexed, MatrixElement, ArrayElement)
-TENSORS = (sp.IndexedBase, sp.MatrixSymbol, ArraySymbol)  # leaves with a core shape
-APPLIED = (ElementwiseApplyFunction, ArrayElementwiseApplyFunc)
-PARTED = (  # not all of their arguments are expressions
-    *(MatrixElement, sp.MatrixExpr, sp.MatrixBase),
-    *(ArrayElement, ArraySymbol, ZeroArray, OneArray, Reshape, ArrayElementwiseApplyFunc),
-)
 
 
 def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None, order: Sequence[Any]) -> list[Any]:
@@ -76,66 +71,10 @@ def scan(context: Context, exprs: Sequence[Any], arguments: Sequence[Any] | None
     return list(uses.leaves)
 
 
-def children(expr: Any) -> Iterable[Any]:
-    """What lowering will look at below `expr`; of bounds and subscripts only the data in them, of leaves nothing."""
-    if isinstance(expr, BINDERS):
-        return (body(expr), *(element for end in ends_of(expr) for element in data_in(end)))
-    if isinstance(expr, ELEMENTS):
-        data = [element for subscript in subscripts_of(expr) for element in data_in(subscript)]
-        return data if isinstance(expr, sp.Indexed) else [*matrix_parts(expr), *data]
-    if isinstance(expr, sp.Idx) or is_leaf(expr):
-        return ()
-    if isinstance(expr, PARTED):
-        return matrix_parts(expr)
-    if binds_symbols(expr):  # of these only sets are lowered, and after the bound symbols are replaced
-        return sorted(expr.free_symbols, key=str) if isinstance(expr, sp.Set) else ()
-    return getattr(expr, "args", ())
-
-
-def binds_symbols(expr: Any) -> bool:
-    """Whether symbols in `expr` mean nothing outside of it, as in an Integral, a Lambda or a set by condition."""
-    return bool(getattr(expr, "bound_symbols", ())) or isinstance(expr, sp.Integral | sp.Limit)
-
-
-def is_leaf(expr: Any) -> bool:
-    """Whether `expr` can only be an argument: a symbol (of an array too), an undefined function or a derivative of one."""
-    if isinstance(expr, sp.Derivative):
-        return isinstance(expr.expr, sp.core.function.AppliedUndef)
-    return isinstance(expr, sp.Symbol | sp.MatrixSymbol | ArraySymbol | sp.core.function.AppliedUndef)
-
-
-def base_of(element: Any) -> Any:
-    """What an element is taken of."""
-    return element.args[0] if isinstance(element, MatrixElement | ArrayElement) else element.base
-
-
-def subscripts_of(element: Any) -> tuple[Any, ...]:
-    """Where an element stands."""
-    return (element.i, element.j) if isinstance(element, MatrixElement) else tuple(element.indices)
-
-
-def _walk(exprs: Iterable[Any], opaque: set[Any]) -> Iterator[Any]:
-    """Every distinct sub-expression object, bounds and subscripts left out."""
-    stack, seen = list(exprs), set()
-    while stack:
-        expr = stack.pop()
-        if id(expr) not in seen:
-            seen.add(id(expr))
-            yield expr
-            if not (isinstance(expr, sp.Basic) and expr in opaque):
-                stack.extend(children(expr))
-
-
-def occurring(exprs: Iterable[Any]) -> set[Any]:
-    """The symbols, indexed bases and applied functions that stand in expressions."""
-    found = _walk(exprs, set())
-    return {base_of(e) if isinstance(e, ELEMENTS) else e for e in found if is_leaf(e) or isinstance(e, ELEMENTS)}
-
-
 def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any], indices: set[Any]) -> None:
     """Register every symbol that stands in a bound or a declared shape, or that a subscript is divided by."""
     found: set[Any] = set()
-    for expr in _walk(exprs, opaque):
+    for expr in subexpressions(exprs, opaque):
         if isinstance(expr, BINDERS):
             bound = {symbol for symbol, _, _ in limits(expr)}
             for end in ends_of(expr):
@@ -149,7 +88,7 @@ def _sizes(context: Context, exprs: Sequence[Any], opaque: set[Any], indices: se
             entries = (*entries, *_divisors(subscripts_of(expr)))
         for entry in entries:
             found |= size_symbols(entry)
-    for symbol in sorted(found - _bound_symbols(exprs, opaque) - indices, key=str):
+    for symbol in sorted(found - bound_symbols(exprs, opaque) - indices, key=str):
         context.size_of(symbol)
 
 
@@ -163,16 +102,6 @@ def _divisors(subscripts: Iterable[Any]) -> Iterator[Any]:
         elif isinstance(part, sp.Pow) and part.exp.is_negative:
             yield part.base
         stack.extend(getattr(part, "args", ()))
-
-
-def _bound_symbols(exprs: Iterable[Any], opaque: set[Any]) -> set[Any]:
-    bound: set[Any] = set()
-    for e in _walk(exprs, opaque):
-        if isinstance(e, BINDERS):
-            bound.update(symbol for symbol, _, _ in limits(e))
-        elif isinstance(e, APPLIED):
-            bound.add(body_of_function(e)[0])
-    return bound
 
 
 def _is_length(symbol: Any, subscripts: Iterable[Any]) -> bool:
@@ -232,7 +161,7 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any], order: Iterable[
 def _declared_lengths(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[tuple[Any, Any]]]:
     """For each symbol that is a whole subscript, the declared lengths of the axes along which it runs, and where."""
     found: dict[Any, list[tuple[Any, Any]]] = {}
-    for e in _walk(exprs, opaque):
+    for e in subexpressions(exprs, opaque):
         if isinstance(e, ELEMENTS) and e not in opaque:
             shape = e.parent.shape if isinstance(e, MatrixElement) else getattr(base_of(e), "shape", None) or ()
             for symbol, dim in zip(subscripts_of(e), shape, strict=False):
@@ -327,7 +256,7 @@ class _Uses:
         """Symbols in subscripts that nothing binds become output axes, sorted by name unless `order` says."""
         used = _unbound_subscripts(exprs, self.opaque, order)
         # the free symbols of an Idx with a range hold the sizes of the range too
-        bound = _bound_symbols(exprs, self.opaque)
+        bound = bound_symbols(exprs, self.opaque)
         for symbol in used:
             if symbol not in bound and symbol not in order and _is_length(symbol, used[symbol]):
                 self.context.size_of(symbol)
