@@ -84,7 +84,9 @@ def _as_matrix(values: Array, words: set[str], rng: np.random.Generator) -> Arra
     if "orthogonal" in words:  # matrices of which floats hold the elements: rows of the identity, with signs
         signs = np.where(rng.random(values.shape[:-1]) < 0.5, -1.0, 1.0)
         order = np.arange(n) if symmetric or diagonal or lower or upper else rng.permutation(n)
-        return (np.ones_like(signs) if "positive_definite" in words else signs)[..., None] * np.eye(n)[order]
+        signs = np.ones_like(signs) if "positive_definite" in words else signs
+        permuted: Array = signs[..., None] * np.eye(n)[order]
+        return permuted
     if "positive_definite" in words:
         values = rng.normal(size=values.shape)
         values = values @ np.swapaxes(values, -1, -2) + np.eye(n)
