@@ -85,3 +85,12 @@ def test_normalised_networks_do_not_mind_shifted_inputs(run):
     assert float(before[2]) > 5
     assert float(after[1]) == pytest.approx(0, abs=1e-3)
     assert float(after[2]) == pytest.approx(1, abs=1e-3)
+
+
+def test_every_block_of_the_page_on_networks_runs_in_order():
+    page = (EXAMPLES.parent / "docs" / "neural_networks.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) >= 8
+    namespace: dict = {}
+    for block in blocks:
+        exec(compile(block, "neural_networks.md", "exec"), namespace)
