@@ -18,16 +18,14 @@ from sym2tf.ops.arithmetic import add, mul
 from sym2tf.ops.assembly import eye
 from sym2tf.ops.contraction import einsum
 from sym2tf.ops.elementary import sin
-from sym2tf.ops.indexing import broadcast, expand, sum_, transpose
+from sym2tf.ops.indexing import expand, sum_, transpose
 from sym2tf.ops.leaves import input_
 from sym2tf.ops.linalg import inverse
 from sym2tf.ops.logic import less, select
 from sym2tf.ops.values import Value, apply
 from sym2tf.passes import planning
 from sym2tf.passes.contraction import contract
-from sym2tf.passes.factors import factors
-from sym2tf.passes.pipeline import LEVELS, RULES, optimize, stabilize
-from sym2tf.passes.rewriting import rewrite
+from sym2tf.passes.pipeline import LEVELS, optimize, stabilize
 
 LENGTH = {"a": 2, "b": 3, "c": 4, "d": 2, "e": 3}
 N, M, D = size_symbol("n"), size_symbol("m"), size_symbol("d")
@@ -508,42 +506,3 @@ def test_jacobian_of_a_tensor_of_scalars_has_no_basis_axis() -> None:
     got = evaluate(optimize(jacobian)[0], {"x": point})["o0/0"]
     s, q = np.sin(point).sum(), (point**2).sum()
     np.testing.assert_allclose(got, [np.cos(point), 2 * point, np.cos(point) * q + 2 * s * point], rtol=1e-13)
-
-
-# Factors --------------------------------------------------------------------------------------------------------------
-
-LOW_RANK = sp.Sum(w[i] ** 4, (i, 0, n - 1)) + sp.Sum(w[i] * Y[i], (i, 0, n - 1)) ** 2
-
-
-@pytest.mark.parametrize(
-    ("expr", "name", "due"),
-    [
-        (FACTORS, "U", [(["bd"], ["ac"])]),
-        (LOW_RANK, "w", [(["a"], ["ab"]), (["b", "a"], [])]),
-        (LOGISTIC, "w", [(["ab"], [])]),
-        (QUADRATIC, "w", [(["ab"], [])]),
-        (NETWORK, "U", [(["abcd"], []), (["abd"], ["ac"])]),
-    ],
-)
-def test_factors_multiply_to_the_tensor(expr: sp.Expr, name: str, due: list[tuple[list[str], list[str]]]) -> None:
-    whole = rewrite(second(expr, name)[0], RULES["stable"])[0]
-    found = factors(whole, "out/0/0")
-    found.graph.validate()
-    assert [([letters for _, letters in term.factors], list(term.units)) for term in found.terms] == due
-    data = data_for(whole, SIZES)
-    expected, parts = evaluate(whole, data)["out/0/0"], evaluate(found.graph, data)
-    length = dict(zip(found.output, expected.shape, strict=True))
-    total = np.zeros(expected.shape)
-    for term in found.terms:
-        operands = [parts[name] for name, _ in term.factors] + [np.eye(length[unit[0]]) for unit in term.units]
-        letters = [own for _, own in term.factors] + list(term.units)
-        total += np.einsum(",".join(letters) + "->" + found.output, *operands)
-    np.testing.assert_allclose(total, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_factors_of_what_is_constant_along_an_axis_lack_its_letter() -> None:
-    made = Made()
-    x = made.input("x", N)
-    found = factors(made.graph(broadcast(expand(x, axis=-1), shape=(N, M))), "o0")
-    assert [letters for _, letters in found.terms[0].factors] == ["a"]
-    assert found.output == "ab"

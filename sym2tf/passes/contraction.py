@@ -26,11 +26,10 @@ from sym2tf.ir.op import Op
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import add, cast, mul
 from sym2tf.ops.assembly import diag, eye
-from sym2tf.ops.contraction import einsum
+from sym2tf.ops.contraction import einsum, reduce_any, reduce_max, reduce_min
 from sym2tf.ops.indexing import broadcast, expand, squeeze, sum_, transpose
 from sym2tf.ops.leaves import const
 from sym2tf.ops.logic import not_, select
-from sym2tf.ops.values import Value
 from sym2tf.passes.counting import use_counts
 from sym2tf.passes.elementwise import Elementwise
 from sym2tf.passes.emission import Emitter
@@ -42,6 +41,7 @@ from sym2tf.passes.monomials import (
     contraction,
     diagonal,
     expanded,
+    normal,
     squeezed,
     stretched,
     summed,
@@ -151,6 +151,11 @@ class Contractor:
         return atom(v, self.builder.nodes[v].type.shape, self.alphabet)
 
     def terms(self, x: int | Form) -> tuple[Monomial, ...]:
+        """The terms of a value, without masks."""
+        kind = self.builder.nodes[x].type.kind if isinstance(x, int) else x.node.type.kind
+        return tuple(self.compressed(m, kind) if m.masks else m for m in self.held(x))
+
+    def held(self, x: int | Form) -> tuple[Monomial, ...]:
         """The terms of a value; a form that has become long is made."""
         if isinstance(x, Form) and (x.has_eye or all(len(m.factors) <= LONGEST for m in x.terms)):
             return x.terms
@@ -159,7 +164,7 @@ class Contractor:
     def term(self, x: int | Form) -> Monomial:
         """A value without unit tensors as one term."""
         if isinstance(x, Form) and len(x.terms) == 1:
-            return self.terms(x)[0]
+            return self.held(x)[0]
         return self.atom(self.made(x))
 
     def made(self, x: int | Form) -> int:
@@ -182,21 +187,21 @@ class Contractor:
 
     def compressed(self, m: Monomial, kind: Kind) -> Monomial:
         """A monomial without sums, and with one factor where another has all its letters."""
-        if len(m.factors) == 1 and m.count == 1 and len(set(m.factors[0][1])) == len(m.factors[0][1]):
+        if len(m.factors) == 1 and m.count == 1 and not m.masks:
             (factor,) = m.factors
-            if set(factor[1]) - {UNIT} <= set(m.output):
+            if len(set(factor[1])) == len(factor[1]) and set(factor[1]) - {UNIT} <= set(m.output):
                 return m
-        have = {letter for _, letters in m.factors for letter in letters}
+        have = m.letters
         order = tuple(letter for letter in m.output if letter != UNIT and letter in have)
-        if not m.factors and m.count == 1:
+        if not m.factors and not m.masks and m.count == 1:
             return m
-        factors = self.emitter.contracted(m.factors, order, m.count, kind)
+        factors = self.emitter.unsummed(m, order, kind)
         groups, numbers = self.emitter.grouped(factors, order)
         whole = [
             self.emitter.group(own, members, order, numbers if k == 0 else ())
             for k, (own, members) in enumerate(groups)
         ] or [(self.emitter.product(numbers, 0), ())]
-        return replace(m, factors=tuple(whole), count=1)
+        return replace(m, factors=tuple(whole), masks=(), count=1)
 
     def form(self, terms: Iterable[Monomial], node: Node) -> int | Form:
         """A sum of terms: those without unit tensors, and those with equal ones, taken together."""
@@ -220,15 +225,14 @@ class Contractor:
         for m in terms:  # without the unit tensors and the axes that only these have
             own = {b for _, b in m.eyes}
             reduced = replace(m, output=tuple(x for x in m.output if x not in own or x == UNIT), eyes=())
-            have = {letter for _, letters in m.factors for letter in letters}
-            short = tuple(x if x in have else UNIT for x in reduced.output)
+            short = tuple(x if x in m.letters else UNIT for x in reduced.output)
             parts.append(self.emitter.value(replace(reduced, output=short), node.type.kind))
         v, axes = self.elementwise.add(Node(add, {}, node.type, stage=node.stage), parts)
         shape = self.builder.nodes[v].type.shape
         kept = [x for x in first.output if x not in partners or x == UNIT]
         here = [x for k, x in enumerate(kept) if k - len(kept) not in axes]
         letters = tuple(UNIT if d == 1 else x for x, d in zip(here, shape, strict=True))
-        return replace(first, factors=((v, letters),), count=1)
+        return replace(first, factors=((v, letters),), masks=(), count=1)
 
     def lengthened(self, m: Monomial, shape: Sequence[Size]) -> Monomial:
         """A term with every axis in the full length of the value."""
@@ -238,7 +242,7 @@ class Contractor:
 
     def movement(self, change: Callable[[Monomial], Monomial], node: Node, x: int | Form) -> Form:
         """An operation that acts on each term alone."""
-        return Form(tuple(change(m) for m in self.terms(x)), node)
+        return Form(tuple(change(m) for m in self.held(x)), node)
 
     def sum(self, node: Node, operands: Sequence[int | Form]) -> int | Form | None:
         """A sum over axes."""
@@ -258,7 +262,7 @@ class Contractor:
             terms = self.split_sum(x, axes, node)
             if terms is not None:
                 return terms
-        found = [summed(m, axes, self.alphabet) for m in self.terms(x)]
+        found = [summed(m, axes, self.alphabet) for m in self.held(x)]
         if any(m.count != 1 for m in found):
             self.fired["sum of equal terms"] += 1
         return self.form(found, node)
@@ -316,7 +320,7 @@ class Contractor:
         """The contraction of each choice of one term from every operand."""
         choices: list[list[Monomial]] = [[]]
         for x in operands:
-            terms = self.terms(x)
+            terms = self.held(x)
             if len(terms) * len(choices) > MOST_TERMS:
                 terms = (self.atom(self.made(x)),)
             choices = [[*chosen, m] for chosen in choices for m in terms]
@@ -327,59 +331,73 @@ class Contractor:
         """A sum of values, of which some hold unit tensors; one monomial each."""
         if not any(self.has_eye(x) for x in operands):
             return None
-        terms = [m for x in operands for m in self.terms(x)]
+        terms = [m for x in operands for m in self.held(x)]
         return self.form((self.lengthened(m, node.type.shape) for m in terms), node)
 
     def select(self, node: Node, operands: Sequence[int | Form]) -> int | Form | None:
-        """`select(c, I*a, b)`: the unit tensor stays outside, and each branch is a term of its own."""
+        """`select(c, a, 0)` is the product `a` with a mask; with unit tensors each branch is a term of its own."""
         condition, *branches = operands
         if not any(self.has_eye(x) for x in branches):
-            return None
+            product = any(isinstance(x, Form) and x.made < 0 and len(x.terms[0].factors) > 1 for x in branches)
+            if self.exact or not product or not any(self.is_number(x, 0) for x in branches):
+                return None
         terms: list[Monomial] = []
         for x, taken in zip(branches, (True, False), strict=True):
-            for m in self.terms(x):
-                masked = self.masked(condition, self.lengthened(m, node.type.shape), taken, node)
+            for m in () if self.is_number(x, 0) else self.held(x):
+                masked = self.masked(condition, self.lengthened(m, node.type.shape), taken)
                 if masked is None:
                     return None
-                terms += masked
-        return self.form(terms, node)
+                terms.append(masked)
+        return self.form(terms, node) if terms else None
 
-    def masked(self, condition: int | Form, m: Monomial, taken: bool, node: Node) -> list[Monomial] | None:
-        """A term where a condition holds (or does not), zero elsewhere; None where the condition has both letters."""
-        if any(self.is_zero(v) for v, _ in m.factors):
-            return []
+    def masked(self, condition: int | Form, m: Monomial, taken: bool) -> Monomial | None:
+        """A term where a condition holds (or does not), zero elsewhere; None where it needs a diagonal of that."""
         c = self.term(condition)
-        inner = {UNIT: UNIT} | {b: a for a, b in m.eyes}
-        letter = {old: inner.get(new, new) for old, new in zip(c.output, m.output, strict=True) if old != UNIT}
-        ((v, letters),) = c.factors if len(c.factors) == 1 else ((-1, ()),)
-        named = tuple(letter.get(x, UNIT) for x in letters)
-        if v < 0 or len({x for x in named if x != UNIT}) < sum(x != UNIT for x in named):
+        if len(c.factors) != 1 or not c.letters <= {UNIT, *c.output}:
+            c = self.atom(self.made(condition))
+        ((v, own),) = c.factors
+        letter = {old: new for old, new in zip(c.output, m.output, strict=True) if old != UNIT}
+        letters = tuple(letter.get(x, UNIT) for x in own)
+        guard = v if taken else self.builder.add(not_, [v])
+        masked = normal(replace(m, masks=(*m.masks, (guard, letters))), (), self.alphabet)
+        named = [x for x in masked.masks[-1][1] if x != UNIT]
+        return masked if len(set(named)) == len(named) else None
+
+    def any(self, node: Node, operands: Sequence[int | Form]) -> int | Form | None:
+        """A reduction that equal elements do not change: over the axes along which they differ."""
+        (x,) = operands
+        if not isinstance(x, Form) or len(x.terms[0].factors) != 1 or x.terms[0].masks or x.has_eye:
             return None
-        have = {x for _, own in m.factors for x in own}.union(named)
-        order = tuple(x for x in m.output if x != UNIT and x in have)
-        inside = replace(m, output=order, eyes=())
-        kept = tuple(x for x in order if any(x in own for _, own in m.factors))
-        value = Value(self.builder, self.emitter.value(replace(inside, output=kept), node.type.kind))
-        value = Value(self.builder, self.emitter.placed((value.id, kept), order))
-        guard = Value(self.builder, self.emitter.placed((v, named), order))
-        if not taken:
-            guard = not_(guard)
-        return [replace(m, factors=((select(guard, value, 0).id, order),), count=1)]
+        (m,) = x.terms
+        over = {axis + len(m.output) for axis in node.attributes["axes"]}
+        kept = tuple(letter for k, letter in enumerate(m.output) if k not in over)
+        ((v, letters),) = m.factors
+        if not set(letters) <= {UNIT, *m.output} or len(set(letters)) < len(letters):
+            return None
+        axes = tuple(k - len(letters) for k, x in enumerate(letters) if x == UNIT or x not in kept)
+        if all(letters[axis] == UNIT for axis in axes):
+            return replace(x, terms=(replace(m, output=kept),), node=node, made=-1)
+        left = tuple(x for x in letters if x != UNIT and x in kept)
+        v = self.builder.add(node.op, [v], {"axes": axes})
+        return Form((replace(m, factors=((v, left),), output=kept),), node)
 
     def cast(self, node: Node, operands: Sequence[int | Form]) -> Form | None:
         """To a larger kind: each factor."""
         if not self.has_eye(operands[0]):
             return None
         terms = []
-        for m in self.terms(operands[0]):
+        for m in self.held(operands[0]):
             factors = tuple((self.builder.add(cast, [v], node.attributes), own) for v, own in m.factors)
             terms.append(replace(m, factors=factors))
         return Form(tuple(terms), node)
 
-    def is_zero(self, v: int) -> bool:
-        """Whether a node is the number 0."""
-        node = self.builder.nodes[v]
-        return node.op is const and node.attributes["value"] == 0
+    def is_number(self, x: int | Form, number: int) -> bool:
+        """Whether a value is a number in every element."""
+        m = self.term(x) if isinstance(x, int) or not x.has_eye else None
+        if m is None or len(m.factors) != 1 or m.masks or m.count != 1:
+            return False
+        node = self.builder.nodes[m.factors[0][0]]
+        return node.op is const and node.attributes["value"] == number
 
     def has_eye(self, x: int | Form) -> bool:
         """Whether a unit tensor is in a value."""
@@ -415,6 +433,9 @@ _READERS: dict[Op, Reader] = {
     add: Contractor.total,
     select: Contractor.select,
     cast: Contractor.cast,
+    reduce_any: Contractor.any,
+    reduce_max: Contractor.any,
+    reduce_min: Contractor.any,
     eye: lambda self, node, xs: Form((unit_tensor(node.attributes["size"], self.alphabet),), node),
     diag: lambda self, node, xs: self.movement(lambda m: diagonal(m, self.alphabet), node, xs[0]),
     expand: lambda self, node, xs: self.movement(lambda m: expanded(m, node.attributes["axis"]), node, xs[0]),

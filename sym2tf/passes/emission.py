@@ -30,10 +30,11 @@ from sym2tf.ir.graph import Builder
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import mul
 from sym2tf.ops.assembly import diag, eye, reshape
-from sym2tf.ops.contraction import einsum
+from sym2tf.ops.contraction import einsum, reduce_any
 from sym2tf.ops.indexing import broadcast, expand, squeeze, sum_, transpose
-from sym2tf.ops.leaves import const, size
+from sym2tf.ops.leaves import const, input_, size
 from sym2tf.ops.linalg import inverse, solve
+from sym2tf.ops.logic import select
 from sym2tf.ops.values import Value, constant, with_kind, with_rank
 from sym2tf.passes import planning
 from sym2tf.passes.monomials import UNIT, Alphabet, Factor, Letters, Monomial
@@ -59,16 +60,71 @@ class Emitter:
 
     def value(self, m: Monomial, kind: Kind) -> int:
         """The node that holds a monomial."""
-        have = {letter for _, letters in m.factors for letter in letters}
+        have = m.letters
         order = tuple(letter for letter in m.output if letter != UNIT and letter in have)
         made: Factor | None = None
-        if m.factors or m.count != 1 or not m.eyes:
-            made = self.whole(self.contracted(m.factors, order, m.count, kind), order)
+        if m.factors or m.masks or m.count != 1 or not m.eyes:
+            made = self.whole(self.unsummed(m, order, kind), order)
         for pair in m.eyes:
             have = have.union(pair)
             made = self.with_eye(made, pair, tuple(letter for letter in m.output if letter in have))
         assert made is not None
         return self.stretched(made, m.output)
+
+    def unsummed(self, m: Monomial, order: Letters, kind: Kind) -> list[Factor]:
+        """Factors without a common sum or mask: the sums over all letters that `order` lacks are done."""
+        inner = [mask for mask in m.masks if not set(mask[1]) <= {UNIT, *order}]
+        if not m.masks:
+            return self.contracted(m.factors, order, m.count, kind)
+        factors: Sequence[Factor] = m.factors
+        for mask in inner:
+            factors = self.masked(factors, mask, kind)
+        found = self.contracted(factors, order, m.count, kind)
+        outer = [mask for mask in m.masks if mask not in inner]
+        if not outer:
+            return found
+        have = {letter for _, letters in (*found, *outer) for letter in letters}
+        target = tuple(letter for letter in order if letter in have)
+        made = self.whole(found, tuple(x for x in target if any(x in letters for _, letters in found)))
+        for mask in outer:
+            made = self.selected(mask, made, tuple(x for x in target if x in made[1] or x in mask[1]))
+        return [made]
+
+    def masked(self, factors: Sequence[Factor], mask: Factor, kind: Kind) -> list[Factor]:
+        """Factors that are zero where a mask does not hold that has summed letters: their product need not be made.
+
+        Those that have no other letters are masked as one. The others are masked too, with what the mask says of their
+        letters, so that no NaN meets a zero.
+        """
+        own = frozenset(mask[1]).difference((UNIT,))
+        target = _without_units(mask[1])
+        numbers = [f for f in factors if self.builder.nodes[f[0]].op is const]
+        inside = [f for f in factors if f not in numbers and own.issuperset({*f[1]} - {UNIT})]
+        found = list(numbers)
+        product = self.whole(inside, tuple(x for x in target if any(x in f[1] for f in inside))) if inside else None
+        found.append(self.selected(mask, product or (self.number(1, kind), ()), target))
+        for factor in factors:
+            if factor in numbers or factor in inside:
+                continue
+            v, letters = self.distinct(factor)
+            common = own.intersection(letters)
+            if common and common < own and self.builder.nodes[v].op is input_:
+                found.append((v, letters))  # data: finite, or of no use anyway
+                continue
+            missing = tuple(k - len(mask[1]) for k, letter in enumerate(mask[1]) if letter not in common)
+            guard = mask
+            if missing:
+                reduced = self.builder.add(reduce_any, [mask[0]], {"axes": missing})
+                guard = reduced, tuple(letter for letter in mask[1] if letter in common)
+            found.append(self.selected(guard, (v, letters), _without_units(letters)))
+        self.fired["mask inside a sum"] += 1
+        return found
+
+    def selected(self, mask: Factor, factor: Factor, order: Letters) -> Factor:
+        """A factor where a mask holds, zero elsewhere."""
+        value = Value(self.builder, self.placed(factor, order))
+        made: Value = select(Value(self.builder, self.placed(mask, order)), value, 0)
+        return made.id, order
 
     def contracted(self, factors: Iterable[Factor], order: Letters, count: Size, kind: Kind) -> list[Factor]:
         """Factors without a common sum: the sums over all letters that `order` lacks are done."""
@@ -161,7 +217,7 @@ class Emitter:
             parts = [self.together(same, own.difference(order), uses) for own, same in groups.items()]
 
     def together(self, same: Sequence[Factor], over: frozenset[int], uses: Mapping[int, int]) -> Factor:
-        """The product of factors with equal letters, of which those in `over` are summed, here if nothing else has them.
+        """The product of factors with equal letters; those in `over` are summed, here if nothing else has them.
 
         A trace of an inverse times a matrix is that of the solution of a system.
         """

@@ -49,12 +49,19 @@ class Monomial:
         eyes: pairs of letters that must be equal, both in `output`; the one further left comes first and is the one
             that the factors have.
         count: the number of equal terms that have been summed.
+        masks: conditions: where one does not hold, a term is zero, whatever the factors may be.
     """
 
     factors: tuple[Factor, ...]
     output: Letters
     eyes: tuple[Pair, ...] = ()
     count: Size = 1
+    masks: tuple[Factor, ...] = ()
+
+    @property
+    def letters(self) -> frozenset[int]:
+        """The letters of the factors and masks."""
+        return frozenset(letter for _, own in (*self.factors, *self.masks) for letter in own)
 
 
 def atom(v: int, shape: Sequence[Size], alphabet: Alphabet) -> Monomial:
@@ -75,7 +82,7 @@ def diagonal(m: Monomial, alphabet: Alphabet) -> Monomial:
     if last == UNIT:
         return replace(m, output=(*m.output, UNIT))
     twin = alphabet.fresh(alphabet.sizes[last])
-    return normal(m.factors, (*m.output, twin), (*m.eyes, (last, twin)), (), m.count, alphabet)
+    return normal(replace(m, output=(*m.output, twin), eyes=(*m.eyes, (last, twin))), (), alphabet)
 
 
 def contraction(
@@ -91,6 +98,7 @@ def contraction(
     """
     letter: dict[Hashable, int] = {}
     factors: list[Factor] = []
+    masks: list[Factor] = []
     eyes: list[Pair] = []
     count: Size = 1
     for m, own in zip(operands, labels, strict=True):
@@ -100,16 +108,18 @@ def contraction(
                 if label not in letter:
                     letter[label] = alphabet.fresh(alphabet.sizes[old])
                 rename[old] = letter[label]
-        for _, letters in m.factors:
+        for _, letters in (*m.factors, *m.masks):
             for old in letters:
                 if old != UNIT and old not in rename:
                     rename[old] = alphabet.fresh(alphabet.sizes[old])
         factors += _renamed(m.factors, rename)
+        masks += _renamed(m.masks, rename)
         eyes += ((rename[a], rename[b]) for a, b in m.eyes)
         count = count * m.count
     kept = set(output)
     gone = [found for label, found in letter.items() if label not in kept]
-    return normal(factors, tuple(letter.get(label, UNIT) for label in output), eyes, gone, count, alphabet)
+    kept_letters = tuple(letter.get(label, UNIT) for label in output)
+    return normal(Monomial(tuple(factors), kept_letters, tuple(eyes), count, tuple(masks)), gone, alphabet)
 
 
 def product(operands: Sequence[Monomial], alphabet: Alphabet) -> Monomial:
@@ -123,7 +133,7 @@ def summed(m: Monomial, axes: Iterable[int], alphabet: Alphabet) -> Monomial:
     over = {axis + len(m.output) for axis in axes}
     gone = [letter for k, letter in enumerate(m.output) if k in over and letter != UNIT]
     kept = tuple(letter for k, letter in enumerate(m.output) if k not in over)
-    return normal(m.factors, kept, m.eyes, gone, m.count, alphabet)
+    return normal(replace(m, output=kept), gone, alphabet)
 
 
 def expanded(m: Monomial, axis: int) -> Monomial:
@@ -145,7 +155,7 @@ def transposed(m: Monomial, axes: Sequence[int]) -> Monomial:
     position = {letter: k for k, letter in enumerate(output)}
     if all(position[a] < position[b] for a, b in m.eyes):
         return replace(m, output=output)
-    return normal(m.factors, output, m.eyes, (), m.count, None)
+    return normal(replace(m, output=output), (), None)
 
 
 def stretched(m: Monomial, shape: Sequence[Size], alphabet: Alphabet) -> Monomial:
@@ -155,41 +165,32 @@ def stretched(m: Monomial, shape: Sequence[Size], alphabet: Alphabet) -> Monomia
     return replace(m, output=(*m.output[:front], *tail))
 
 
-def normal(
-    factors: Iterable[Factor],
-    output: Letters,
-    eyes: Iterable[Pair],
-    gone: Iterable[int],
-    count: Size,
-    alphabet: Alphabet | None,
-) -> Monomial:
-    """The monomial with its unit tensors eliminated.
+def normal(m: Monomial, gone: Iterable[int], alphabet: Alphabet | None) -> Monomial:
+    """A monomial with its unit tensors eliminated.
 
     Args:
-        factors: of the monomial.
-        output: of the monomial.
-        eyes: of the monomial, in any order, also with letters that are summed.
-        count: of the monomial.
-        gone: letters that have just been taken out of the output: those in no factor count its equal terms.
+        m: its unit tensors may stand in any order, and have letters that are summed.
+        gone: letters that have just been taken out of the output: those that nothing has count equal terms.
         alphabet: knows the sizes of `gone`.
     """
-    position = {letter: k for k, letter in enumerate(output) if letter != UNIT}
+    position = {letter: k for k, letter in enumerate(m.output) if letter != UNIT}
     rename: dict[int, int] = {}
     kept: list[Pair] = []
-    for members in _classes(eyes):
+    for members in _classes(m.eyes):
         outside = sorted((letter for letter in members if letter in position), key=position.__getitem__)
         name = outside[0] if outside else min(members)
         rename.update(dict.fromkeys(members, name))
         kept += ((name, other) for other in outside[1:])
     if rename:
-        factors = _renamed(factors, rename)
-    factors = tuple(factors)
+        factors, masks = tuple(_renamed(m.factors, rename)), tuple(_renamed(m.masks, rename))
+        m = replace(m, factors=factors, masks=masks, eyes=tuple(kept))
     lost = {rename.get(letter, letter) for letter in gone}.difference(position)
-    if lost and alphabet is not None:
-        lost.difference_update(letter for _, letters in factors for letter in letters)
-        for letter in sorted(lost):
-            count = count * alphabet.sizes[letter]
-    return Monomial(factors, output, tuple(kept), count)
+    if not lost or alphabet is None:
+        return m
+    count = m.count
+    for letter in sorted(lost.difference(m.letters)):
+        count = count * alphabet.sizes[letter]
+    return replace(m, count=count)
 
 
 def _renamed(factors: Iterable[Factor], rename: Mapping[int, int]) -> list[Factor]:
