@@ -56,10 +56,10 @@ class Raising:
     free: Indices = ()
     known: dict[Demand, Any] = field(default_factory=dict)
 
-    def element(self, root: int) -> Any:
-        """The element of node `root` at its free indices."""
+    def element(self, root: int, at: Indices | None = None) -> Any:
+        """The element of node `root` at its free indices, or `at` other ones."""
         shape = self.graph[root].type.shape
-        self.free = tuple(self.letters[: len(shape)])
+        self.free = tuple(self.letters[: len(shape)]) if at is None else at
         demand = (root, clipped(shape, self.free))
         stack = [demand]
         while stack:

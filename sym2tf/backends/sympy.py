@@ -19,6 +19,7 @@ from sym2tf.ops.leaves import const, input_
 from sym2tf.ops.logic import select
 
 MAX_TREE = 20_000  # operations, shared ones counted as often as they would be printed
+MAX_ENTRIES = 1000  # of an explicit matrix
 MAX_DEPTH = 100  # SymPy recurses over what it builds
 
 
@@ -37,10 +38,22 @@ def raise_to_sympy(graph: Graph) -> dict[str, Any]:
 
 
 def _raised(graph: Graph, v: int) -> Any:
+    if _is_written_out(graph, v):
+        elements = raising(graph)
+        return sp.ImmutableMatrix(*graph[v].type.shape, lambda i, j: elements.element(v, (sp.Integer(i), sp.Integer(j))))
     if is_of_matrices(graph, v):
         with suppress(NoMatrixFormError):
             return matrix_expression(graph, v)
     return element_expression(graph, v)
+
+
+def _is_written_out(graph: Graph, v: int) -> bool:
+    """Whether output `v` is a matrix of so and so many functions of numbers, which an explicit matrix says best."""
+    shape = [d for d in graph[v].type.shape if isinstance(d, int)]
+    if graph[v].type.rank != 2 or len(shape) != 2 or shape[0] * shape[1] > MAX_ENTRIES:
+        return False
+    inputs = [graph[u] for u in graph.ancestors(v) if graph[u].op is input_ and graph[u].type.rank]
+    return all(isinstance(n.attributes["symbol"], sp.MatrixBase) for n in inputs)
 
 
 def raise_shared(graph: Graph) -> tuple[list[tuple[Any, Any]], dict[str, Any]]:
