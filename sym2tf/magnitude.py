@@ -12,7 +12,9 @@ from typing import Any
 import sympy as sp
 
 from sym2tf.errors import ResourceLimitError
+from sym2tf.notation import MaxOver, MinOver
 
+_BINDERS = (sp.Sum, sp.Product, MaxOver, MinOver)
 MAX_BITS = 2048  # of an exact number, twice what float64 reaches; beyond it SymPy's roots take seconds
 MAX_INEXACT_BITS = 2**16  # of numbers like exp(1000), which `floor` and comparisons evaluate to so many bits
 MAX_COEFFICIENT = 10**6  # beside a symbol in the exponent of an exact number; the symbol may cancel later
@@ -43,12 +45,12 @@ def check_product(factors: Iterable[Any]) -> None:
 
 def check_power(base: Any, exponent: Any) -> None:
     """Raise `ResourceLimitError` if `base**exponent`, or a numerical factor of it, would be absurd."""
-    factors = [f for f in sp.Mul.make_args(base) if f.is_number and not f.has(sp.Sum, sp.Product)]
+    factors = [f for f in sp.Mul.make_args(base) if f.is_number and not f.has(*_BINDERS)]
     bits = sum(map(_bits, factors))
     if not bits:
         return
     rational = any(f.has(sp.Rational) for f in factors)
-    numbers = [t for t in sp.Add.make_args(exponent) if t.is_number and not t.has(sp.Sum, sp.Product)]
+    numbers = [t for t in sp.Add.make_args(exponent) if t.is_number and not t.has(*_BINDERS)]
     if bits * _largest(numbers) > (2 * MAX_BITS if rational else MAX_INEXACT_BITS) or (
         rational and bits * _largest(exponent.atoms(sp.Number)) > MAX_COEFFICIENT
     ):
@@ -75,7 +77,7 @@ def cautious(make: Callable[..., Any]) -> Callable[..., Any]:
     """`make`, unevaluated where SymPy would sum a series or compare many operands to find out a sign."""
 
     def build(*operands: Any) -> Any:
-        costly = len(operands) > MAX_COMPARED or any(x.has(sp.Sum, sp.Product) for x in operands)
+        costly = len(operands) > MAX_COMPARED or any(x.has(*_BINDERS) for x in operands)
         return make(*operands, evaluate=False) if costly else make(*operands)
 
     return build
@@ -86,7 +88,7 @@ def cautious_special(make: Callable[..., Any]) -> Callable[..., Any]:
 
     def build(*operands: Any) -> Any:
         numbers = [x for x in operands if x.is_number]
-        costly = any(x.has(sp.Sum, sp.Product) or not abs(x) < MAX_SPECIAL for x in numbers)
+        costly = any(x.has(*_BINDERS) or not abs(x) < MAX_SPECIAL for x in numbers)
         return make(*operands, evaluate=False) if costly else make(*operands)
 
     return build

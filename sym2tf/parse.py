@@ -32,6 +32,7 @@ from sym2tf.magnitude import (
     check_product,
     check_sum,
 )
+from sym2tf.notation import MaxOver, MinOver
 
 MAX_CHARACTERS = 100_000
 MAX_DEPTH = 200  # of nesting; chains of sums, products, conditions and comparisons count once
@@ -487,6 +488,7 @@ FUNCTIONS: dict[str, _Function] = {
     "Abs": _Function(cautious(sp.Abs)), "abs": _Function(cautious(sp.Abs)),
     "sign": _Function(cautious(sp.sign)),
     "floor": _Function(cautious(sp.floor)), "ceiling": _Function(cautious(sp.ceiling)),
+    "KroneckerDelta": _Function(cautious(sp.KroneckerDelta), **_TWO),
     "Max": _Function(cautious(sp.Max), **_MANY), "max": _Function(cautious(sp.Max), **_MANY),
     "Min": _Function(cautious(sp.Min), **_MANY), "min": _Function(cautious(sp.Min), **_MANY),
     "loggamma": _Function(cautious_special(sp.loggamma)), "digamma": _Function(cautious_special(sp.digamma)),
@@ -497,6 +499,8 @@ FUNCTIONS: dict[str, _Function] = {
     "Piecewise": _Function(_piecewise, **_WHOLE),
     "Sum": _Function(_over_indices(sp.Sum), check=None, fewest=2, most=None),
     "Product": _Function(_over_indices(sp.Product), check=None, fewest=2, most=None),
+    "MaxOver": _Function(_over_indices(MaxOver), check=None, fewest=2, most=None),
+    "MinOver": _Function(_over_indices(MinOver), check=None, fewest=2, most=None),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sym2tf.errors import ArgumentError, ParseError, ResourceLimitError
+from sym2tf.notation import MaxOver, MinOver
 from sym2tf.ops import BY_SYMPY
 from sym2tf.parse import FUNCTIONS, parse
 
@@ -54,6 +55,9 @@ X, Y = sp.IndexedBase("x"), sp.IndexedBase("y")
         ("Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1))/n", sp.Sum((Y[i] - w * X[i] - b) ** 2, (i, 0, n - 1)) / n),
         ("Sum(x[i]*y[j], (i, 0, n-1), (j, 0, i))", sp.Sum(X[i] * Y[j], (i, 0, n - 1), (j, 0, i))),
         ("Product(x[i], (i, 0, n-1))", sp.Product(X[i], (i, 0, n - 1))),
+        ("MaxOver(x[i], (i, 0, n-1))", MaxOver(X[i], (i, 0, n - 1))),
+        ("MinOver(x[i], (i, 0, n-1))", MinOver(X[i], (i, 0, n - 1))),
+        ("x[i]*KroneckerDelta(i, j)", X[i] * sp.KroneckerDelta(i, j)),
         ("  x +\n\ty ", x + y),
     ],
 )
@@ -311,6 +315,7 @@ def test_a_symbol_that_is_named_like_code_is_only_a_symbol() -> None:
 def test_every_function_that_can_be_written_has_a_row_or_is_built_from_rows() -> None:
     built_from_rows = {
         "cbrt", "ln", "Gt", "Ge", "abs", "max", "min", "Piecewise", "Sum", "Product",
+        "MaxOver", "MinOver", "KroneckerDelta",
     }  # fmt: skip
     by_name = {getattr(symbol, "__name__", ""): op for symbol, op in BY_SYMPY.items()}
     relations = {"Eq": "Equality", "Ne": "Unequality", "Lt": "StrictLessThan", "Le": "LessThan"}
