@@ -2,14 +2,14 @@
 
 Nothing here is computed by sym2tf: `value` and `derivative` are NumPy functions of the inputs by name, written down
 from the sources, unbatched. A scalar (or 1 x 1) function has the gradient in the shape of its variable; other functions
-have the Jacobian, axes of the function first. Assumed structure (symmetric, triangular, ...) says what is drawn; it does
-not change a derivative, which is that of a matrix of independent elements.
+have the Jacobian, axes of the function first. Assumed structure (symmetric, triangular, ...) says what is drawn; it
+does not change a derivative, which is that of a matrix of independent elements.
 
 Sources: Cookbook = Petersen and Pedersen, The Matrix Cookbook (2012), by equation; M&N = Magnus and Neudecker, Matrix
 Differential Calculus (3rd edition, 2007), by chapter; Dwyer = Some applications of matrix derivatives in multivariate
-analysis (JASA 62, 1967); Minka = Old and New Matrix Algebra Useful for Statistics (2000); Giles = An extended collection
-of matrix derivative results (2008); Wikipedia = Matrix calculus; site = the documented inputs of matrixcalculus.org;
-the names of other entries say what every textbook has.
+analysis (JASA 62, 1967); Minka = Old and New Matrix Algebra Useful for Statistics (2000); Giles = An extended
+collection of matrix derivative results (2008); Wikipedia = Matrix calculus; site = the documented inputs of
+matrixcalculus.org; the names of other entries say what every textbook has.
 """
 
 from __future__ import annotations
@@ -22,7 +22,19 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import sympy as sp
-from sympy import Determinant, HadamardPower, HadamardProduct, Identity, KroneckerProduct, MatrixSymbol, OneMatrix, Trace
+from sympy import (
+    Determinant,
+    HadamardPower,
+    HadamardProduct,
+    Identity,
+    KroneckerProduct,
+    MatrixSymbol,
+    OneMatrix,
+    Trace,
+)
+from sympy.codegen.matrix_nodes import MatrixSolve
+from sympy.matrices.expressions.factorizations import EigenValues, LofCholesky, RofQR, SofSVD
+from sympy.matrices.expressions.matexpr import MatrixElement
 
 inv, det, tr, eye, exp, log = np.linalg.inv, np.linalg.det, np.trace, np.eye, np.exp, np.log
 
@@ -53,11 +65,6 @@ class Case:
     derivative: Callable[..., Any]
     draw: dict[str, str] = field(default_factory=dict)
     hessian: bool = True
-
-    @property
-    def scalar(self) -> bool:
-        """Whether it has a gradient."""
-        return tuple(getattr(self.expr, "shape", ()) or ()) in ((), (1, 1))
 
 
 def square(names: str) -> list[Any]:
@@ -258,7 +265,8 @@ TRACES = (
     Case("M&N: tr (X'X)^2", Trace((Xm.T * Xm) ** 2), Xm, lambda X: tr(mp(X.T @ X, 2)), lambda X: 4 * X @ X.T @ X),
     Case("M&N: tr A(X o B)", Trace(A * HadamardProduct(X, B)), X, lambda X, A, B: tr(A @ (X * B)),
          lambda X, A, B: A.T * B),
-    Case("Minka: tr of a product with a diagonal", Trace(A * sp.DiagMatrix(x)), x, lambda x, A: tr(A @ np.diag(x[:, 0])),
+    Case("Minka: tr of a product with a diagonal", Trace(A * sp.DiagMatrix(x)), x,
+         lambda x, A: tr(A @ np.diag(x[:, 0])),
          lambda x, A: np.diag(A)[:, None]),
     Case("exp of a trace", sp.exp(Trace(A * X)), X, lambda X, A: exp(tr(A @ X)), lambda X, A: exp(tr(A @ X)) * A.T,
          {"A": "small"}),
@@ -294,7 +302,8 @@ DETERMINANTS = (
          lambda X, A: 2 * A @ X @ inv(X.T @ A @ X), {"A": PD}),
     Case("Dwyer: det(A + XBX')", Determinant(Am + Xm * B * Xm.T), Xm, lambda X, A, B: det(A + X @ B @ X.T),
          lambda X, A, B: 2 * det(A + X @ B @ X.T) * inv(A + X @ B @ X.T) @ X @ B, {"A": PD, "B": PD}),
-    Case("Minka: log det(I + X'X)", sp.log(Determinant(In + Xm.T * Xm)), Xm, lambda X: log(det(eye(X.shape[1]) + X.T @ X)),
+    Case("Minka: log det(I + X'X)", sp.log(Determinant(In + Xm.T * Xm)), Xm,
+         lambda X: log(det(eye(X.shape[1]) + X.T @ X)),
          lambda X: 2 * X @ inv(eye(X.shape[1]) + X.T @ X)),
     Case("log det of a triangular matrix", sp.log(Determinant(X)), X, lambda X: log(det(X)), lambda X: inv(X).T,
          {"X": "lower triangular"}),
@@ -364,7 +373,8 @@ NORMS = (
          lambda x, A: ((A + A.T) @ x - 2 * (x.T @ A @ x) / sq(x) * x) / sq(x)),
     Case("the generalised Rayleigh quotient", Trace(x.T * A * x) / Trace(x.T * B * x), x,
          lambda x, A, B: tr(x.T @ A @ x) / tr(x.T @ B @ x),
-         lambda x, A, B: 2 * (A @ x - tr(x.T @ A @ x) / tr(x.T @ B @ x) * B @ x) / tr(x.T @ B @ x), {"A": SYM, "B": PD}),
+         lambda x, A, B: 2 * (A @ x - tr(x.T @ A @ x) / tr(x.T @ B @ x) * B @ x) / tr(x.T @ B @ x),
+         {"A": SYM, "B": PD}),
 )  # fmt: skip
 
 STRUCTURED = (
@@ -389,7 +399,8 @@ STRUCTURED = (
 
 PRODUCTS = (
     Case("M&N: X kron A", KroneckerProduct(X, A), X, lambda X, A: np.kron(X, A),
-         lambda X, A: np.einsum("im,jn,kl->ikjlmn", eye(len(X)), eye(len(X)), A).reshape(len(X) ** 2, len(X) ** 2, *X.shape)),
+         lambda X, A: np.einsum("im,jn,kl->ikjlmn", eye(len(X)), eye(len(X)), A)
+         .reshape(len(X) ** 2, len(X) ** 2, *X.shape)),
     Case("M&N: A kron X", KroneckerProduct(Amn, X), X, lambda X, A: np.kron(A, X),
          lambda X, A: np.einsum("ij,km,ln->ikjlmn", A, eye(len(X)), eye(len(X))).reshape(
              A.shape[0] * len(X), A.shape[1] * len(X), *X.shape)),
@@ -434,8 +445,8 @@ STATISTICS = (
          lambda X, mu, P: len(X) * log(det(P)) / 2 - tr((X - mu.T) @ P @ (X - mu.T).T) / 2,
          lambda X, mu, P: len(X) * inv(P) / 2 - (X - mu.T).T @ (X - mu.T) / 2, {"P": PD}),
     Case("Gaussian log-likelihood, sum over the data by indices",
-         -sp.Sum((Xm[q, i] - mu[i, 0]) * P[i, j] * (Xm[q, j] - mu[j, 0]), (i, 0, n - 1), (j, 0, n - 1), (q, 0, m - 1)) / 2,
-         mu, lambda X, mu, P: -tr((X - mu.T) @ P @ (X - mu.T).T) / 2,
+         -sp.Sum((Xm[q, i] - mu[i, 0]) * P[i, j] * (Xm[q, j] - mu[j, 0]), (i, 0, n - 1), (j, 0, n - 1), (q, 0, m - 1))
+         / 2, mu, lambda X, mu, P: -tr((X - mu.T) @ P @ (X - mu.T).T) / 2,
          lambda X, mu, P: (P + P.T) @ (X - mu.T).sum(0)[:, None] / 2),
     Case("Mahalanobis distance", (x - mu).T * S**-1 * (x - mu), x, lambda x, mu, S: (x - mu).T @ inv(S) @ (x - mu),
          lambda x, mu, S: 2 * inv(S) @ (x - mu), {"S": PD}),
@@ -443,13 +454,15 @@ STATISTICS = (
          lambda x, mu, S: (x - mu).T @ inv(S) @ (x - mu),
          lambda x, mu, S: -inv(S) @ (x - mu) @ (x - mu).T @ inv(S), {"S": PD}),
     Case("KL of two Gaussians by the first mean", _kl := (
-         Trace(B**-1 * A) + Trace((y - x).T * B**-1 * (y - x)) - n + sp.log(Determinant(B)) - sp.log(Determinant(A))) / 2,
+         Trace(B**-1 * A) + Trace((y - x).T * B**-1 * (y - x)) - n
+         + sp.log(Determinant(B)) - sp.log(Determinant(A))) / 2,
          x, lambda A, B, x, y: kl(A, B, x, y), lambda A, B, x, y: inv(B) @ (x - y), {"A": PD, "B": PD}),
     Case("KL of two Gaussians by the first covariance", _kl, A, lambda A, B, x, y: kl(A, B, x, y),
          lambda A, B, x, y: (inv(B) - inv(A)) / 2, {"A": PD, "B": PD}),
     Case("KL of two Gaussians by the second covariance", _kl, B, lambda A, B, x, y: kl(A, B, x, y),
          lambda A, B, x, y: (inv(B) - inv(B) @ (A + (y - x) @ (y - x).T) @ inv(B)) / 2, {"A": PD, "B": PD}),
-    Case("GP marginal likelihood by the amplitude", y.T * _kernel**-1 * y + sp.log(Determinant(_kernel)) * Identity(1), s,
+    Case("GP marginal likelihood by the amplitude",
+         y.T * _kernel**-1 * y + sp.log(Determinant(_kernel)) * Identity(1), s,
          lambda A, s, t, y: y.T @ inv(s**2 * A + t**2 * eye(len(A))) @ y + log(det(s**2 * A + t**2 * eye(len(A)))),
          lambda A, s, t, y: 2 * s * tr(
              (inv(s**2 * A + t**2 * eye(len(A)))
@@ -524,7 +537,8 @@ LEARNING = (
          {"g": "labels"}),
     Case("logistic loss, labels 0 and 1", total(_logit.applyfunc(lambda z: sp.log(1 + sp.exp(z)))) - gm.T * _logit, w,
          lambda X, w, g: cell(log(1 + exp(X @ w)).sum()) - g.T @ X @ w, lambda X, w, g: X.T @ (sigmoid(X @ w) - g)),
-    Case("logistic loss with ridge", total(_logit.applyfunc(lambda z: sp.log(1 + sp.exp(z)))) - gm.T * _logit + s * w.T * w,
+    Case("logistic loss with ridge",
+         total(_logit.applyfunc(lambda z: sp.log(1 + sp.exp(z)))) - gm.T * _logit + s * w.T * w,
          w, lambda X, w, g, s: cell(log(1 + exp(X @ w)).sum()) - g.T @ X @ w + s * w.T @ w,
          lambda X, w, g, s: X.T @ (sigmoid(X @ w) - g) + 2 * s * w),
     Case("softmax cross-entropy",
@@ -656,11 +670,69 @@ def inverse_root_gradient(X: Any, a: Any) -> Any:
     return -scipy.linalg.solve_sylvester(root, root, inv(root) @ a @ a.T @ inv(root))
 
 
+def by_eigenvalues(X: Any, slopes: Callable[[Any, Any], Any]) -> Any:
+    """The Jacobian of a function of a symmetric matrix (Daleckii and Krein): `slopes` are its divided differences."""
+    values, vectors = np.linalg.eigh(X)
+    differences = slopes(values[:, None], values[None, :])
+    return np.einsum("ka,ab,lb,ia,jb->klij", vectors, differences, vectors, vectors, vectors)
+
+
+def slope_of_log(p: Any, q: Any) -> Any:
+    near = abs(p - q) < 1e-12
+    return np.where(near, 1 / p, (log(p) - log(q)) / np.where(near, 1, p - q))
+
+
+def along_each_element(X: Any, derivative: Callable[[Any, Any], Any]) -> Any:
+    """A Jacobian from directional derivatives."""
+    columns = [derivative(X, e.reshape(X.shape)) for e in eye(X.size)]
+    return np.moveaxis(np.reshape(columns, (*X.shape, *X.shape)), (0, 1), (2, 3))
+
+
+def eigenvector(X: Any, which: int) -> Any:
+    return np.linalg.eigh(X)[1][:, which : which + 1]
+
+
+def svd(X: Any) -> Any:
+    return np.linalg.svd(X, full_matrices=False)
+
+
 FUNCTIONS = (
+    Case("Cookbook 65: the sum of eigenvalues", Trace(EigenValues(X)), X, lambda X: tr(X), lambda X: eye(len(X)),
+         {"X": SYM}),
+    Case("Cookbook 66: the product of eigenvalues", sp.Product(MatrixElement(EigenValues(X), i, i), (i, 0, n - 1)), X,
+         lambda X: det(X), lambda X: det(X) * inv(X), {"X": "regular symmetric"}),
+    Case("Cookbook 67: the smallest eigenvalue", MatrixElement(EigenValues(X), 0, 0), X,
+         lambda X: np.linalg.eigvalsh(X)[0],
+         lambda X: eigenvector(X, 0) @ eigenvector(X, 0).T, {"X": "regular symmetric"}),
+    Case("M&N 9.8: the largest eigenvalue", MatrixElement(EigenValues(X), n - 1, n - 1), X,
+         lambda X: np.linalg.eigvalsh(X)[-1],
+         lambda X: eigenvector(X, len(X) - 1) @ eigenvector(X, len(X) - 1).T,
+         {"X": "regular symmetric"}),
+    Case("the sum of squared eigenvalues", Trace(EigenValues(X) ** 2), X, lambda X: sq(X), lambda X: 2 * X, {"X": SYM}),
+    Case("log det from eigenvalues", sp.Sum(sp.log(MatrixElement(EigenValues(X), i, i)), (i, 0, n - 1)), X,
+         lambda X: log(det(X)),
+         lambda X: inv(X), {"X": PD}),
+    Case("the nuclear norm", Trace(SofSVD(X)), X, lambda X: svd(X)[1].sum(), lambda X: svd(X)[0] @ svd(X)[2],
+         {"X": INV}),
+    Case("the spectral norm", MatrixElement(SofSVD(X), 0, 0), X, lambda X: svd(X)[1][0],
+         lambda X: svd(X)[0][:, :1] @ svd(X)[2][:1], {"X": INV}),
+    Case("Giles: log det from a Cholesky factor",
+         2 * sp.Sum(sp.log(MatrixElement(LofCholesky(X), i, i)), (i, 0, n - 1)), X,
+         lambda X: log(det(X)), lambda X: inv(X), {"X": PD}),
+    Case("log det X'X from a QR factor", sp.Sum(sp.log(sp.Abs(MatrixElement(RofQR(X), i, i))), (i, 0, n - 1)), X,
+         lambda X: log(abs(det(X))), lambda X: inv(X).T, {"X": INV}),
+    Case("exp X", sp.exp(X), X, lambda X: scipy.linalg.expm(X),
+         lambda X: along_each_element(X, lambda x, e: scipy.linalg.expm_frechet(x, e, compute_expm=False))),
+    Case("log X at a symmetric X", sp.log(X), X,
+         lambda X: scipy.linalg.logm(X), lambda X: by_eigenvalues(X, slope_of_log), {"X": PD}),
+    Case("X^(1/2) at a symmetric X", X ** sp.Rational(1, 2), X, lambda X: scipy.linalg.sqrtm(X),
+         lambda X: by_eigenvalues(X, lambda p, q: 1 / (np.sqrt(p) + np.sqrt(q))), {"X": PD}),
     Case("tr X^(1/2)", Trace(X ** sp.Rational(1, 2)), X, lambda X: tr(scipy.linalg.sqrtm(X)),
          lambda X: inv(scipy.linalg.sqrtm(X)) / 2, {"X": PD}),
     Case("a'X^(-1/2) b", a.T * X ** sp.Rational(-1, 2) * a, X, lambda X, a: a.T @ inv(scipy.linalg.sqrtm(X)) @ a,
          lambda X, a: inverse_root_gradient(X, a), {"X": PD}),
+    Case("a linear system as MatrixSolve", a.T * MatrixSolve(A, b), A, lambda A, a, b: a.T @ np.linalg.solve(A, b),
+         lambda A, a, b: -inv(A).T @ a @ b.T @ inv(A).T, {"A": INV}),
 )  # fmt: skip
 
 SITE = (  # as the site's documentation prints them; scalars a and b, vectors y, v, x, the others matrices
