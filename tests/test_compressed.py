@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,3 +209,12 @@ def test_sparse_and_compressed_exclude_each_other():
         sym2tf.compile(w[a] ** 2).hessian(w, compressed=True)(np.ones(3))
     with pytest.raises(SizeError):
         sym2tf.compile(factorisation()).hessian(U, compressed=True)(np.ones((3, 2)), np.ones((3, 2)), np.ones((4, 1)))
+
+
+def test_every_python_block_of_the_page_runs_in_order():
+    page = Path(__file__).parent.parent / "docs" / "structure.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 3
+    namespace: dict = {}
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), namespace)
