@@ -82,7 +82,7 @@ def _as_matrix(values: Array, words: set[str], rng: np.random.Generator) -> Arra
     diagonal = "diagonal" in words or (lower and upper) or (symmetric and (lower or upper))
     n = values.shape[-1]
     if "orthogonal" in words:  # matrices of which floats hold the elements: rows of the identity, with signs
-        signs = np.where(rng.random(values.shape[:-1]) < 0.5, -1.0, 1.0)
+        signs: Array = np.where(rng.random(values.shape[:-1]) < 0.5, -1.0, 1.0)
         order = np.arange(n) if symmetric or diagonal or lower or upper else rng.permutation(n)
         signs = np.ones_like(signs) if "positive_definite" in words else signs
         permuted: Array = signs[..., None] * np.eye(n)[order]

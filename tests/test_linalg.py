@@ -19,7 +19,7 @@ from sym2tf.autodiff.derivatives import gradient, jacobian, jvp, vjp
 from sym2tf.backends.mpmath import evaluate as evaluate_mpmath
 from sym2tf.backends.numpy import evaluate
 from sym2tf.backends.tensorflow import direct
-from sym2tf.errors import ArgumentError, ShapeError
+from sym2tf.errors import ArgumentError, JitError, ShapeError
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
@@ -571,6 +571,57 @@ def sample(graph: Graph, assume: Any) -> dict[str, np.ndarray]:
             definite(4) if word == "positive_definite" else form(np.abs(x) if not shape else x)
         )
     return points
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "has"),
+    [
+        ("expm", "symmetric", "eigh_vectors"),
+        ("logm", "positive_definite", "eigh_vectors"),
+        ("sqrtm", "positive_definite", "eigh_vectors"),
+        ("sqrtm", "diagonal", "eigh_vectors"),
+        ("cholesky", "diagonal", "diag"),
+        ("logdet", "upper_triangular", "prod"),
+        ("logabsdet", "lower_triangular", "log"),
+        ("cofactor", "invertible", "inverse"),
+        ("cofactor", "lower_triangular", "cofactor"),
+    ],
+)
+def test_what_is_known_chooses_how_rows_of_one_matrix_are_computed(name: str, word: str, has: str) -> None:
+    builder = Builder()
+    a = new_input(builder, "a", (3, 3), known=frozenset({word}))
+    graph = builder.build([a.id], {"y": OPS[name](a).id})
+    chosen, _ = choose_algorithms(graph)
+    assert has in chosen.validate().counts()
+    for sign in (1, -1):  # also where there is no answer
+        data = {"a": sign * EXAMPLES[word](np.abs(np.random.default_rng(2).normal(size=(3, 3))))}
+        due, answer = evaluate(graph, data)["y"], evaluate(chosen, data)["y"]
+        assert np.isfinite(answer).all() == np.isfinite(due).all()
+        if np.isfinite(due).all():
+            np.testing.assert_allclose(answer, due, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_cofactors_are_accurate_for_rows_of_different_sizes(scale: float) -> None:
+    a = regular(4) * np.array([[scale], [1.0], [1.0], [1.0]])
+    graph = graph_of("cofactor", (4, 4))
+    due = evaluate_mpmath(graph, {"a0": a})["y"].astype(float)
+    for answer in (evaluate(graph, {"a0": a})["y"], direct.run(graph, {"a0": tf.constant(a)})["y"].numpy()):
+        rows = np.abs(answer - due).max(-1) / np.abs(due).max(-1)
+        assert rows.max() < 1e-13
+
+
+def test_xla_is_refused_where_it_has_no_kernel_and_gets_no_lu_factors() -> None:
+    with pytest.raises(JitError, match="logdet: XLA has no kernel"):
+        sym2tf.compile(LOGDET, jit=True)
+    f = sym2tf.compile(A.I * B * A.I.T * v, jit=True)
+    assert f.graph.counts()["solve"] == 2
+    assert "logdet" not in sym2tf.compile(LOGDET, jit=True, assume=Q.positive_definite(A)).graph.counts()
+
+
+def test_check_samples_what_is_assumed() -> None:
+    """With other data Cholesky fails where the plain formula has an answer."""
+    assert sym2tf.compile(SYSTEM, assume=Q.positive_definite(A)).check(samples=3).ok
 
 
 def test_one_cholesky_factor_serves_value_and_gradient() -> None:

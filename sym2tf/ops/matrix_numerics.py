@@ -205,9 +205,11 @@ def _np_cholesky(a: Array, *, trust: bool = False) -> Any:
 
 
 def _np_cofactor(a: Array) -> Any:
-    u, s, vh = np.linalg.svd(a)
+    largest = np.max(np.abs(a), -1)  # rows of one size: singular values are accurate relative to the largest row
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1).astype(a.dtype)
+    u, s, vh = np.linalg.svd(a / scale[..., None])
     sign = np.sign(np.linalg.det(u) * np.linalg.det(vh))
-    return (u * (sign[..., None] * _others(s))[..., None, :]) @ vh
+    return ((u * (sign[..., None] * _others(s))[..., None, :]) @ vh) * _others(scale)[..., None]
 
 
 def _np_cofactor_slope(a: Array, t: Array) -> Any:

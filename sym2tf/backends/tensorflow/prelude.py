@@ -52,7 +52,7 @@ def concat_core(parts: Any, axis: int) -> Any:
         shape = tf.broadcast_dynamic_shape(shape, other)
     lengths = [tf.shape(part)[axis] for part in parts]
     full = [tf.tensor_scatter_nd_update(shape, [[rank + axis]], [length]) for length in lengths]
-    return tf.concat([tf.broadcast_to(p, s) for p, s in zip(parts, full)], axis)
+    return tf.concat([tf.broadcast_to(p, s) for p, s in zip(parts, full, strict=True)], axis)
 
 
 def reshape_core(x: Any, rank: int, shape: Any) -> Any:
@@ -61,7 +61,7 @@ def reshape_core(x: Any, rank: int, shape: Any) -> Any:
 
 
 def gather_core(x: Any, index: Any, axis: int, core: int, rank: int) -> Any:
-    """`x` with one of its `core` last axes (negative) replaced by the `rank` last ones of `index`; batches broadcast."""
+    """`x` with one of its `core` last axes (negative) replaced by the `rank` last ones of `index`; batches agree."""
     batch_rank = index.shape.rank - rank
     if not batch_rank:
         return tf.gather(x, index, axis=axis)
@@ -252,12 +252,16 @@ def logdet_core(a: Any) -> Any:
 
 
 def cofactor(a: Any) -> Any:
-    """The matrix of cofactors, also of a singular matrix: from its singular vectors and values."""
-    s, u, v = tf.linalg.svd(a)
+    """The matrix of cofactors, also of a singular matrix: from singular vectors and values, of rows of one size."""
+    largest = tf.reduce_max(tf.abs(a), -1)
+    scale = tf.where((largest > 0) & tf.math.is_finite(largest), largest, tf.ones([], a.dtype))
+    s, u, v = tf.linalg.svd(a / scale[..., tf.newaxis])
     sign = tf.sign(tf.linalg.det(u) * tf.linalg.det(v))[..., tf.newaxis]
-    before = tf.math.cumprod(s, axis=-1, exclusive=True)
-    after = tf.math.cumprod(s, axis=-1, exclusive=True, reverse=True)
-    return tf.matmul(u * (sign * before * after)[..., tf.newaxis, :], v, transpose_b=True)
+    before = tf.math.cumprod(tf.stack([s, scale]), axis=-1, exclusive=True)
+    after = tf.math.cumprod(tf.stack([s, scale]), axis=-1, exclusive=True, reverse=True)
+    others = before * after
+    scaled = tf.matmul(u * (sign * others[0])[..., tf.newaxis, :], v, transpose_b=True)
+    return scaled * others[1][..., tf.newaxis]
 
 
 def cofactor_slope(a: Any, t: Any) -> Any:
