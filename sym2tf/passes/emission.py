@@ -34,7 +34,7 @@ from sym2tf.ops.contraction import einsum, reduce_any
 from sym2tf.ops.indexing import broadcast, expand, squeeze, sum_, transpose
 from sym2tf.ops.leaves import const, input_, size
 from sym2tf.ops.linalg import inverse, solve
-from sym2tf.ops.logic import select
+from sym2tf.ops.logic import and_, select
 from sym2tf.ops.values import Value, constant, with_kind, with_rank
 from sym2tf.passes import planning
 from sym2tf.passes.monomials import UNIT, Alphabet, Factor, Letters, Monomial
@@ -73,14 +73,15 @@ class Emitter:
 
     def unsummed(self, m: Monomial, order: Letters, kind: Kind) -> list[Factor]:
         """Factors without a common sum or mask: the sums over all letters that `order` lacks are done."""
-        inner = [mask for mask in m.masks if not set(mask[1]) <= {UNIT, *order}]
         if not m.masks:
             return self.contracted(m.factors, order, m.count, kind)
+        masks = self.independent(m.masks)
+        inner = [mask for mask in masks if not set(mask[1]) <= {UNIT, *order}]
         factors: Sequence[Factor] = m.factors
         for mask in inner:
             factors = self.masked(factors, mask, kind)
         found = self.contracted(factors, order, m.count, kind)
-        outer = [mask for mask in m.masks if mask not in inner]
+        outer = [mask for mask in masks if mask not in inner]
         if not outer:
             return found
         have = {letter for _, letters in (*found, *outer) for letter in letters}
@@ -89,6 +90,33 @@ class Emitter:
         for mask in outer:
             made = self.selected(mask, made, tuple(x for x in target if x in made[1] or x in mask[1]))
         return [made]
+
+    def independent(self, masks: Iterable[Factor]) -> list[Factor]:
+        """Masks taken apart into their conjuncts, without those that hold wherever another one does."""
+        found: dict[Factor, None] = {}
+        stack = list(masks)
+        while stack:
+            v, letters = stack.pop()
+            node = self.builder.nodes[v]
+            if node.op is expand:
+                at = len(letters) + node.attributes["axis"]
+                stack.append((self.builder.operands[v][0], (*letters[:at], *letters[at + 1 :])))
+            elif node.op is and_:
+                for u in self.builder.operands[v]:
+                    shape = self.builder.nodes[u].type.shape
+                    stack.append((u, tuple(UNIT if d == 1 else x for x, d in zip(letters, shape, strict=True))))
+            else:
+                found[v, letters] = None
+        weaker = set()
+        for v, letters in found:
+            if self.builder.nodes[v].op is reduce_any:
+                (u,) = self.builder.operands[v]
+                gone = self.builder.nodes[v].attributes["axes"]
+                for w, own in found:
+                    left = tuple(x for k, x in enumerate(own) if k - len(own) not in gone)
+                    if w == u and left == letters:
+                        weaker.add((v, letters))
+        return [mask for mask in found if mask not in weaker]
 
     def masked(self, factors: Sequence[Factor], mask: Factor, kind: Kind) -> list[Factor]:
         """Factors that are zero where a mask does not hold that has summed letters: their product need not be made.
