@@ -130,7 +130,7 @@ def adam(
     epsilon: Any = 1e-7,
     amsgrad: bool = False,
 ) -> Optimizer:
-    """Adaptive moments with the correction of their bias. Kingma, Ba 2015, in the form before its section 2.1.
+    """Adaptive moments with the correction of their bias. Kingma, Ba 2015, in the form at the end of its section 2.
 
     Args:
         learning_rate: alpha of the paper.

@@ -50,9 +50,9 @@ class TrainingStep:
             params: a number or an array for each parameter; the slots get their shapes.
 
         Returns:
-            `"t"`, the number of finished steps, and for each slot its name, with an array for each parameter.
+            `"t"`, the number of finished steps, and for each slot its name, with an array for each key of `params`.
         """
-        shapes = {p: np.shape(v) for p, v in zip(self.params, self._values(params), strict=True)}
+        shapes = {p: np.shape(params[p]) for p in self._named(params).values()}
         starts = {str(slot): self.optimizer.initial.get(slot, 0.0) for slot in self.optimizer.slots}
         return {"t": 0.0, **{s: {p: np.full(d, x) for p, d in shapes.items()} for s, x in starts.items()}}
 
@@ -60,7 +60,8 @@ class TrainingStep:
         """The parameters and the state after one step, and the loss before it.
 
         Args:
-            params: a value for each parameter, by symbol or name.
+            params: a value for each parameter, by symbol or name; the answer has the same keys. Inside a `tf.function`
+                take names, because TensorFlow sorts keys.
             state: as `initial_state` or the step before gave it.
             data: the other arguments by symbol or name, hyperparameters that are symbols included.
             named: the same by name; sizes too.
@@ -72,11 +73,12 @@ class TrainingStep:
         slots = [str(slot) for slot in self.optimizer.slots]
         if set(state) != {"t", *slots}:
             raise ArgumentError(f"the state of {self.optimizer.name} has t, {', '.join(slots)}; got {', '.join(state)}")
-        kept = {s: dict(zip(self.names, self._values(state[s]), strict=True)) for s in slots}
-        given = dict(zip(self.names, self._values(params), strict=True))
+        kept = {s: _renamed(state[s], self._named(state[s])) for s in slots}
+        keys = self._named(params)
+        given = _renamed(params, keys)
         new, kept, loss = self.function(given, {"t": state["t"], **kept}, **self._arguments(data or {}, named))
-        state = {"t": kept["t"], **{s: self._by_symbol(kept[s]) for s in slots}}
-        return self._by_symbol(new), state, loss
+        back = {key: name for name, key in keys.items()}
+        return _renamed(new, back), {"t": kept["t"], **{s: _renamed(kept[s], back) for s in slots}}, loss
 
     def _arguments(self, data: Values, named: Mapping[str, Any]) -> dict[str, Any]:
         """Data by symbol or name as keywords."""
@@ -88,19 +90,19 @@ class TrainingStep:
             raise ArgumentError(f"{self.function.name} got an argument twice: {', '.join(repeated or found)}")
         return found | dict(named)
 
-    def _values(self, values: Values) -> list[Any]:
-        """One for each parameter, in order."""
-        missing = [n for p, n in zip(self.params, self.names, strict=True) if p not in values and n not in values]
-        unknown = [str(k) for k in values if k not in self.params and k not in self.names]
-        if missing or unknown or len(values) != len(self.params):
-            raise ArgumentError(
-                f"the parameters are {', '.join(self.names)}; "
-                + (f"{', '.join(missing)} is missing" if missing else f"got {', '.join(map(str, values))}")
-            )
-        return [values[p] if p in values else values[n] for p, n in zip(self.params, self.names, strict=True)]
+    def _named(self, values: Values) -> dict[str, Any]:
+        """The key of each parameter in `values`, by its name."""
+        found = {n: p if p in values else n for p, n in zip(self.params, self.names, strict=True)}
+        missing = [n for n, key in found.items() if key not in values]
+        if missing or len(values) != len(found):
+            got = f"{', '.join(missing)} is missing" if missing else f"got {', '.join(map(str, values))}"
+            raise ArgumentError(f"the parameters are {', '.join(self.names)}; {got}")
+        return found
 
-    def _by_symbol(self, values: Mapping[str, Any]) -> dict[Any, Any]:
-        return {p: values[n] for p, n in zip(self.params, self.names, strict=True)}
+
+def _renamed(values: Values, keys: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The values under new keys; `keys` are the old ones by the new ones."""
+    return {new: values[old] for new, old in keys.items()}
 
 
 def training_step(

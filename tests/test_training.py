@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import sympy as sp
+import tensorflow as tf
 
 import sym2tf
 from sym2tf import optimizers
@@ -161,7 +162,7 @@ def test_a_step_takes_and_gives_nests_by_symbol_and_runs_in_one_trace():
     params, state = {a: 0.0, "b": 0.0}, None
     state = step.initial_state(params)
     assert state["t"] == 0
-    assert set(state["velocity"]) == {a, b}
+    assert set(state["velocity"]) == {a, "b"}
     for _ in range(60):
         params, state, loss = step(params, state, {X: XS, "Y": YS}, rate=0.2)
     assert float(loss) < 1e-12
@@ -169,6 +170,25 @@ def test_a_step_takes_and_gives_nests_by_symbol_and_runs_in_one_trace():
     assert float(state["t"]) == 60
     assert step.function.traces == 1
     assert step.optimizer.hyperparameters == (rate,)
+
+
+def test_steps_run_inside_a_tf_function_in_float32():
+    step = sym2tf.training_step(LINE, [a, b], optimizers.adam(0.1), dtype="float32")
+
+    @tf.function(autograph=False)
+    def twice(params, state):
+        for _ in range(2):
+            params, state, loss = step(params, state, X=XS, Y=YS)
+        return params, state, loss
+
+    params = {"a": 0.0, "b": 0.0}
+    state = step.initial_state(params)
+    inside, _, loss = twice(params, state)
+    for _ in range(2):
+        params, state, due = step(params, state, X=XS, Y=YS)
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, due, rtol=1e-6)
+    np.testing.assert_allclose(inside["a"], params["a"], rtol=1e-6)
 
 
 def test_the_step_holds_one_graph_that_shares_the_forward_part():
