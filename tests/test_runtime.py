@@ -14,7 +14,7 @@ import sympy as sp
 import tensorflow as tf
 
 import sym2tf
-from sym2tf.errors import ForkedProcessError
+from sym2tf.errors import DtypeError, ForkedProcessError
 
 x, y, w, b = sp.symbols("x y w b")
 i, n = sp.symbols("i n", integer=True)
@@ -179,6 +179,24 @@ def test_functions_that_are_dropped_leave_no_memory_behind():
     grown = (process.memory_info().rss - before) / 200
     # 2 000 functions may leave 100 MB: 50 kB each; benchmarks/memory.py runs all of them
     assert grown < 50e3
+
+
+class TestIntegerData:
+    f = sym2tf.compile(sp.Sum(X[sp.IndexedBase("g")[i]], (i, 0, n - 1)), args=("x", "g"))
+    data = np.array([1.0, 10.0, 100.0])
+
+    @pytest.mark.parametrize("g", [[0, 2], [0.0, 2.0], np.array([0, 2], np.uint8), tf.constant([0.0, 2.0])])
+    def test_subscripts_may_come_as_floats_that_are_integers(self, g):
+        assert float(self.f(self.data, g)) == 101.0
+
+    @pytest.mark.parametrize("g", [[0, 1.5], [0, np.nan], [0, np.inf], tf.constant([0.0, 0.5])])
+    def test_fractions_are_refused_and_not_cut_off(self, g):
+        with pytest.raises(DtypeError, match="g is an integer, got"):
+            self.f(self.data, g)
+
+    def test_floats_of_unknown_value_are_refused(self):
+        with pytest.raises(DtypeError, match="g is an integer, got float64: cast it"):
+            tf.function(lambda g: self.f(self.data, g), autograph=False)(tf.constant([0.0, 1.0], tf.float64))
 
 
 class TestDepthAndSize:

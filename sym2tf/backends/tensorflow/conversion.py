@@ -49,8 +49,10 @@ class Converter:
         self._refuse(value.dtype.is_complex, value.dtype.is_bool, value.dtype.name)
         if not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
             raise ArgumentError(f"{self.name} must be numbers, got a tensor of {value.dtype.name}")
-        if value.dtype.is_integer and hasattr(value, "numpy"):
+        if (value.dtype.is_integer or self.kind is Kind.INTEGER) and hasattr(value, "numpy"):
             return self._array(value.numpy())  # compares with what the dtype can hold
+        if value.dtype.is_floating and self.kind is Kind.INTEGER:
+            raise DtypeError(f"{self.name} is an integer, got {value.dtype.name}: cast it where you make it")
         return tf.cast(value, self.dtype)
 
     def _array(self, value: Any) -> Any:
@@ -66,8 +68,17 @@ class Converter:
             largest = max(abs(int(array.min())), abs(int(array.max())))
             if largest > float(self.dtype.max):
                 raise DtypeError(f"{self.name} has the integer {largest}, which {self.dtype.name} cannot hold")
+        if self.kind is Kind.INTEGER and array.dtype.kind not in "iub":
+            self._refuse_fractions(array)
         with np.errstate(over="ignore"):  # a float beyond the range is infinity, as in any IEEE conversion
             return tf.convert_to_tensor(array.astype(self.numpy, copy=False))
+
+    def _refuse_fractions(self, array: Any) -> None:
+        """Floats that are integers are welcome, as files of numbers hold them; others would be cut off in silence."""
+        numbers = array.astype(np.float64)
+        wrong = numbers[~(np.isfinite(numbers) & (numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**63))]
+        if wrong.size:
+            raise DtypeError(f"{self.name} is an integer, got {wrong.flat[0]}")
 
     def _stacked(self, value: Any) -> Any:
         try:
