@@ -196,11 +196,11 @@ class Contractor:
         if not m.factors and not m.masks and m.count == 1:
             return m
         factors = self.emitter.unsummed(m, order, kind)
-        groups, numbers = self.emitter.grouped(factors, order)
+        groups, numbers = self.emitter.products.grouped(factors, order)
         whole = [
-            self.emitter.group(own, members, order, numbers if k == 0 else ())
+            self.emitter.products.group(own, members, order, numbers if k == 0 else ())
             for k, (own, members) in enumerate(groups)
-        ] or [(self.emitter.product(numbers, 0), ())]
+        ] or [(self.emitter.products.product(numbers, 0), ())]
         return replace(m, factors=tuple(whole), masks=(), count=1)
 
     def form(self, terms: Iterable[Monomial], node: Node) -> int | Form:

@@ -28,19 +28,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from sym2tf.ir.dims import Dim, Size, evaluate_size, size_names
 from sym2tf.ir.graph import Builder
 from sym2tf.ir.types import Kind
-from sym2tf.ops.arithmetic import mul
 from sym2tf.ops.assembly import diag, eye, reshape
-from sym2tf.ops.contraction import einsum, reduce_any
-from sym2tf.ops.indexing import broadcast, expand, squeeze, sum_, transpose
-from sym2tf.ops.leaves import const, input_, size
+from sym2tf.ops.contraction import einsum
+from sym2tf.ops.indexing import expand, squeeze, sum_
 from sym2tf.ops.linalg import inverse, solve
-from sym2tf.ops.logic import and_, select
-from sym2tf.ops.values import Value, constant, with_kind, with_rank
 from sym2tf.passes import planning
+from sym2tf.passes.masks import independent, masked
 from sym2tf.passes.monomials import UNIT, Alphabet, Factor, Letters, Monomial
+from sym2tf.passes.products import NAMES, Products, union, without_units
 
 NOMINAL = 64  # elements along an axis whose length is a symbol
-NAMES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Emitter:
@@ -49,12 +46,14 @@ class Emitter:
     Attributes:
         builder: holds the factors and receives the nodes.
         alphabet: of the monomials.
+        products: adds what needs no sum.
         fired: how often each step was taken.
     """
 
     def __init__(self, builder: Builder, alphabet: Alphabet, sizes: Mapping[str, int], fired: Counter[str]) -> None:
         self.builder = builder
         self.alphabet = alphabet
+        self.products = Products(builder, alphabet, fired)
         self.fired = fired
         self._hints = sizes
 
@@ -64,95 +63,32 @@ class Emitter:
         order = tuple(letter for letter in m.output if letter != UNIT and letter in have)
         made: Factor | None = None
         if m.factors or m.masks or m.count != 1 or not m.eyes:
-            made = self.whole(self.unsummed(m, order, kind), order)
+            made = self.products.whole(self.unsummed(m, order, kind), order)
         for pair in m.eyes:
             have = have.union(pair)
             made = self.with_eye(made, pair, tuple(letter for letter in m.output if letter in have))
         assert made is not None
-        return self.stretched(made, m.output)
+        return self.products.stretched(made, m.output)
 
     def unsummed(self, m: Monomial, order: Letters, kind: Kind) -> list[Factor]:
         """Factors without a common sum or mask: the sums over all letters that `order` lacks are done."""
         if not m.masks:
             return self.contracted(m.factors, order, m.count, kind)
-        masks = self.independent(m.masks)
+        masks = independent(self.products, m.masks)
         inner = [mask for mask in masks if not set(mask[1]) <= {UNIT, *order}]
         factors: Sequence[Factor] = m.factors
         for mask in inner:
-            factors = self.masked(factors, mask, kind)
+            factors = masked(self.products, factors, mask, kind)
         found = self.contracted(factors, order, m.count, kind)
         outer = [mask for mask in masks if mask not in inner]
         if not outer:
             return found
         have = {letter for _, letters in (*found, *outer) for letter in letters}
         target = tuple(letter for letter in order if letter in have)
-        made = self.whole(found, tuple(x for x in target if any(x in letters for _, letters in found)))
+        made = self.products.whole(found, tuple(x for x in target if any(x in letters for _, letters in found)))
         for mask in outer:
-            made = self.selected(mask, made, tuple(x for x in target if x in made[1] or x in mask[1]))
+            made = self.products.selected(mask, made, tuple(x for x in target if x in made[1] or x in mask[1]))
         return [made]
-
-    def independent(self, masks: Iterable[Factor]) -> list[Factor]:
-        """Masks taken apart into their conjuncts, without those that hold wherever another one does."""
-        found: dict[Factor, None] = {}
-        stack = list(masks)
-        while stack:
-            v, letters = stack.pop()
-            node = self.builder.nodes[v]
-            if node.op is expand:
-                at = len(letters) + node.attributes["axis"]
-                stack.append((self.builder.operands[v][0], (*letters[:at], *letters[at + 1 :])))
-            elif node.op is and_:
-                for u in self.builder.operands[v]:
-                    shape = self.builder.nodes[u].type.shape
-                    stack.append((u, tuple(UNIT if d == 1 else x for x, d in zip(letters, shape, strict=True))))
-            else:
-                found[v, letters] = None
-        weaker = set()
-        for v, letters in found:
-            if self.builder.nodes[v].op is reduce_any:
-                (u,) = self.builder.operands[v]
-                gone = self.builder.nodes[v].attributes["axes"]
-                for w, own in found:
-                    left = tuple(x for k, x in enumerate(own) if k - len(own) not in gone)
-                    if w == u and left == letters:
-                        weaker.add((v, letters))
-        return [mask for mask in found if mask not in weaker]
-
-    def masked(self, factors: Sequence[Factor], mask: Factor, kind: Kind) -> list[Factor]:
-        """Factors that are zero where a mask does not hold that has summed letters: their product need not be made.
-
-        Those that have no other letters are masked as one. The others are masked too, with what the mask says of their
-        letters, so that no NaN meets a zero.
-        """
-        own = frozenset(mask[1]).difference((UNIT,))
-        target = _without_units(mask[1])
-        numbers = [f for f in factors if self.builder.nodes[f[0]].op is const]
-        inside = [f for f in factors if f not in numbers and own.issuperset({*f[1]} - {UNIT})]
-        found = list(numbers)
-        product = self.whole(inside, tuple(x for x in target if any(x in f[1] for f in inside))) if inside else None
-        found.append(self.selected(mask, product or (self.number(1, kind), ()), target))
-        for factor in factors:
-            if factor in numbers or factor in inside:
-                continue
-            v, letters = self.distinct(factor)
-            common = own.intersection(letters)
-            if common and common < own and self.builder.nodes[v].op is input_:
-                found.append((v, letters))  # data: finite, or of no use anyway
-                continue
-            missing = tuple(k - len(mask[1]) for k, letter in enumerate(mask[1]) if letter not in common)
-            guard = mask
-            if missing:
-                reduced = self.builder.add(reduce_any, [mask[0]], {"axes": missing})
-                guard = reduced, tuple(letter for letter in mask[1] if letter in common)
-            found.append(self.selected(guard, (v, letters), _without_units(letters)))
-        self.fired["mask inside a sum"] += 1
-        return found
-
-    def selected(self, mask: Factor, factor: Factor, order: Letters) -> Factor:
-        """A factor where a mask holds, zero elsewhere."""
-        value = Value(self.builder, self.placed(factor, order))
-        made: Value = select(Value(self.builder, self.placed(mask, order)), value, 0)
-        return made.id, order
 
     def contracted(self, factors: Iterable[Factor], order: Letters, count: Size, kind: Kind) -> list[Factor]:
         """Factors without a common sum: the sums over all letters that `order` lacks are done."""
@@ -165,7 +101,7 @@ class Emitter:
             else:
                 outside.append((v, letters))
         if count != 1 or not (outside or inside):
-            outside.append((self.number(count, kind), ()))
+            outside.append((self.products.number(count, kind), ()))
         clusters = _clusters(inside)
         if len(clusters) > 1:
             self.fired["sum of a product of sums"] += 1
@@ -182,14 +118,14 @@ class Emitter:
             for cluster in clusters if set(factor[1]) - {UNIT} else ():
                 result = self.elements(letter for _, letters in cluster for letter in letters if letter in order)
                 for k, (_, letters) in enumerate(cluster):
-                    size = self.elements(letters)
-                    if size < (result if best is None else best[0]) and set(factor[1]) <= {UNIT, *letters}:
-                        best = size, cluster, k
+                    length = self.elements(letters)
+                    if length < (result if best is None else best[0]) and set(factor[1]) <= {UNIT, *letters}:
+                        best = length, cluster, k
             if best is None:
                 stay.append(factor)
             else:
                 _, cluster, k = best
-                cluster[k] = self.whole([cluster[k], factor], _union(cluster[k][1], ()))
+                cluster[k] = self.products.whole([cluster[k], factor], union(cluster[k][1], ()))
         return stay
 
     def elements(self, letters: Iterable[int]) -> int:
@@ -236,7 +172,7 @@ class Emitter:
         while True:
             uses = Counter(letter for _, letters in parts for letter in set(letters) if letter != UNIT)
             alone = {letter for letter, n in uses.items() if n == 1}.difference(order)
-            parts = [self.total(self.distinct(part, alone), alone) for part in parts]
+            parts = [self.total(self.products.distinct(part, alone), alone) for part in parts]
             groups: dict[frozenset[int], list[Factor]] = {}
             for v, letters in parts:
                 groups.setdefault(frozenset(letters).difference((UNIT,)), []).append((v, letters))
@@ -249,14 +185,14 @@ class Emitter:
 
         A trace of an inverse times a matrix is that of the solution of a system.
         """
-        order = _without_units(same[0][1])
+        order = without_units(same[0][1])
         here = frozenset(letter for letter in over if uses[letter] == len(same))
         inverses = [f for f in same if self.builder.nodes[f[0]].op is inverse]
         if len(same) > 1 and inverses and here:
             rest = list(same)
             rest.remove(inverses[0])
-            return self.pair(inverses[0], self.whole(rest, order), None, frozenset(order) - here)
-        return self.whole(same, order)
+            return self.pair(inverses[0], self.products.whole(rest, order), None, frozenset(order) - here)
+        return self.products.whole(same, order)
 
     def total(self, factor: Factor, over: Iterable[int]) -> Factor:
         """A factor summed over some of its letters; axes of length 1 go with them."""
@@ -277,9 +213,9 @@ class Emitter:
         over = (left & right) - kept
         solved = self.system(a, b, over) or self.system(b, a, over) if over else None
         if solved is not None:
-            return self.distinct(solved, over)
+            return self.products.distinct(solved, over)
         if not over or left == right:
-            whole = self.whole([a, b], order if order is not None and not over else _union(a[1], b[1]))
+            whole = self.products.whole([a, b], order if order is not None and not over else union(a[1], b[1]))
             return self.total(whole, over)
         (a, b), output = self.as_matrices(a, b, order, kept)
         names = dict(zip(dict.fromkeys((*a[1], *b[1])), NAMES, strict=False))
@@ -292,7 +228,7 @@ class Emitter:
         self, a: Factor, b: Factor, order: Letters | None, kept: frozenset[int]
     ) -> tuple[tuple[Factor, Factor], Letters]:
         """The operands of an einsum in the better order, without axes of length 1, and the letters of the result."""
-        first, second = self.unit_free(a), self.unit_free(b)
+        first, second = self.products.unit_free(a), self.products.unit_free(b)
         own = [[x for x in f[1] if x in kept and x not in g[1]] for f, g in ((first, second), (second, first))]
         position = {letter: k for k, letter in enumerate(order or ())}
         late = len(position)
@@ -314,11 +250,11 @@ class Emitter:
         twin = self.alphabet.fresh(self.alphabet.sizes[free])
         v, letters = b[0], tuple(twin if letter == free else letter for letter in b[1])
         rest = tuple(x for x in letters if x not in (*front, inner, UNIT))
-        v = self.placed((v, letters), (*front, inner, *rest))
+        v = self.products.placed((v, letters), (*front, inner, *rest))
         if not rest:
             v = self.builder.add(expand, [v], {"axis": -1})
         elif len(rest) > 1:
-            v = self.builder.add(reshape, [v], {"rank": len(rest), "shape": (self.count(rest),)})
+            v = self.builder.add(reshape, [v], {"rank": len(rest), "shape": (self.products.count(rest),)})
         v = self.builder.add(solve, [matrix, v], {"adjoint": adjoint})
         self.fired["inverse times a factor is a system"] += 1
         if not rest:
@@ -328,148 +264,15 @@ class Emitter:
             v = self.builder.add(reshape, [v], {"rank": 1, "shape": shape})
         return v, tuple(free if x == twin else x for x in (*front, free, *rest))
 
-    # Products without sums
-
-    def whole(self, factors: Sequence[Factor], order: Letters) -> Factor:
-        """The elementwise product, with one axis for each letter of `order`."""
-        groups, numbers = self.grouped(factors, order)
-        operands = [*numbers]
-        for own, members in groups:
-            if len(own) == len(order):
-                operands += (self.placed(factor, order) for factor in members)
-            else:
-                operands.append(self.placed(self.group(own, members, order), order))
-        return self.product(operands, len(order)), order
-
-    def grouped(
-        self, factors: Sequence[Factor], order: Letters
-    ) -> tuple[list[tuple[frozenset[int], list[Factor]]], list[int]]:
-        """The factors of a product by their letters, those with fewer multiplied into some with more; numbers apart.
-
-        So small tensors meet before they meet a large one. Numbers stay outside, where rules and signs see them.
-        """
-        numbers = [v for v, _ in factors if self.builder.nodes[v].op is const]
-        groups: dict[frozenset[int], list[Factor]] = {}
-        for factor in factors:
-            if self.builder.nodes[factor[0]].op is not const:
-                v, letters = self.distinct(factor)
-                groups.setdefault(frozenset(letters).difference((UNIT,)), []).append((v, letters))
-        kept = []
-        for own in sorted(groups, key=len):
-            larger = [other for other in groups if own < other]
-            if larger:
-                first = min(larger, key=lambda other: (len(other), min(v for v, _ in groups[other])))
-                groups[first].append(self.group(own, groups[own], order))
-            else:
-                kept.append((own, groups[own]))
-        return kept, numbers
-
-    def group(
-        self, own: frozenset[int], members: Sequence[Factor], order: Letters, numbers: Sequence[int] = ()
-    ) -> Factor:
-        """The product of factors that have the same letters, and of numbers."""
-        if len(members) == 1 and not numbers:
-            return members[0]
-        target = tuple(letter for letter in order if letter in own)
-        placed = [self.placed(factor, target) for factor in members]
-        return self.product([*numbers, *placed], len(target)), target
-
-    def product(self, operands: Sequence[int], rank: int) -> int:
-        """The product of nodes of one rank and of numbers."""
-        aligned = [with_rank(Value(self.builder, v), rank).id for v in operands]
-        return aligned[0] if len(aligned) == 1 else self.builder.add(mul, aligned)
-
-    def number(self, count: Size, kind: Kind) -> int:
-        """A size as a number."""
-        if isinstance(count, int):
-            return constant(self.builder, count, kind).id
-        return with_kind(Value(self.builder, self.builder.add(size, (), {"size": count})), kind).id
-
-    def count(self, letters: Iterable[int]) -> Size:
-        """The number of elements along axes."""
-        total: Size = 1
-        for letter in letters:
-            total = total * self.alphabet.sizes[letter]
-        return total
-
-    # Axes
-
-    def distinct(self, factor: Factor, over: Iterable[int] = ()) -> Factor:
-        """A factor without a letter that it has twice: its diagonal, or for letters in `over` its trace."""
-        v, letters = factor
-        named = _without_units(letters)
-        if len(set(named)) == len(named):
-            return factor
-        v, letters = self.unit_free(factor)
-        gone = {letter for letter in over if letters.count(letter) > 1}
-        output = tuple(letter for letter in dict.fromkeys(letters) if letter not in gone)
-        names = dict(zip(dict.fromkeys(letters), NAMES, strict=False))
-        subscripts = "".join(names[letter] for letter in letters)
-        attributes = {"inputs": (subscripts,), "output": "".join(names[letter] for letter in output)}
-        self.fired["diagonal"] += 1
-        return self.builder.add(einsum, [v], attributes), output
-
-    def unit_free(self, factor: Factor) -> Factor:
-        """A factor without its axes of length 1."""
-        v, letters = factor
-        for k in range(len(letters)):
-            if letters[k] == UNIT:
-                v = self.builder.add(squeeze, [v], {"axis": k - len(letters)})
-        return v, _without_units(letters)
-
-    def placed(self, factor: Factor, order: Letters) -> int:
-        """A factor with one axis for each letter of `order`, of length 1 where it lacks the letter."""
-        v, letters = self.distinct(factor)
-        if letters == order:
-            return v
-        v, letters = self.unit_free((v, letters))
-        due = tuple(letter for letter in order if letter in letters)
-        if due != letters:
-            axes = tuple(letters.index(letter) - len(letters) for letter in due)
-            v = self.builder.add(transpose, [v], {"axes": axes})
-        return self.with_new_axes(v, [k - len(order) for k, letter in enumerate(order) if letter not in due])
-
-    def with_new_axes(self, v: int, axes: Iterable[int]) -> int:
-        """`v` with axes of length 1, which are numbered in the result."""
-        for axis in sorted(axes, reverse=True):
-            v = self.builder.add(expand, [v], {"axis": axis})
-        return v
-
-    def stretched(self, factor: Factor, output: Letters) -> int:
-        """A factor with all axes of `output`, in full length."""
-        missing = {letter for letter in output if letter != UNIT}.difference(factor[1])
-        order = tuple(UNIT if letter in missing else letter for letter in output)
-        if order == factor[1]:
-            v = factor[0]
-        else:
-            named = _without_units(order)
-            v = self.placed(factor, named)
-            v = self.with_new_axes(v, [k - len(order) for k, letter in enumerate(order) if letter == UNIT])
-        if missing:
-            shape = tuple(self.alphabet.sizes[letter] for letter in output)
-            first = min(k for k, letter in enumerate(output) if letter in missing)
-            v = self.builder.add(broadcast, [v], {"shape": shape[first:]})
-        return v
-
     def with_eye(self, factor: Factor | None, pair: tuple[int, int], order: Letters) -> Factor:
         """A factor times a unit tensor whose letters stay, with the letters of `order` in about that order."""
         name, other = pair
         if factor is None or name not in factor[1]:
             v = self.builder.add(eye, (), {"size": self.alphabet.sizes[name]})
-            return (v, pair) if factor is None else self.whole([factor, (v, pair)], order)
+            return (v, pair) if factor is None else self.products.whole([factor, (v, pair)], order)
         rest = tuple(letter for letter in order if letter in factor[1] and letter != name)
-        v = self.placed(factor, (*rest, name))
+        v = self.products.placed(factor, (*rest, name))
         return self.builder.add(diag, [v]), (*rest, name, other)
-
-
-def _without_units(letters: Letters) -> Letters:
-    return tuple(letter for letter in letters if letter != UNIT)
-
-
-def _union(a: Letters, b: Letters) -> Letters:
-    """The letters of both, those of the longer one in its order."""
-    longer, other = (a, b) if len(a) >= len(b) else (b, a)
-    return tuple(dict.fromkeys(letter for letter in (*longer, *other) if letter != UNIT))
 
 
 def _clusters(factors: Sequence[tuple[Factor, frozenset[int]]]) -> list[list[Factor]]:

@@ -155,9 +155,9 @@ class _Factors:
         order = _kept(m)
         if self._is_small(m):
             whole = emitter.contracted(m.factors, order, m.count, kind)
-            factors = [emitter.whole(whole, order)] if whole else []
+            factors = [emitter.products.whole(whole, order)] if whole else []
         else:
-            numbers = [(emitter.number(m.count, kind), ())] if m.count != 1 else []
+            numbers = [(emitter.products.number(m.count, kind), ())] if m.count != 1 else []
             factors = [*numbers, *self._apart(m)]
         used = {letter for _, letters in factors for letter in letters}.union(m.output)
         named = tuple((self._name(v), letters) for v, letters in factors)
@@ -172,9 +172,9 @@ class _Factors:
         emitter = self.contractor.emitter
         groups: dict[frozenset[int], list[Factor]] = {}
         for factor in m.factors:
-            v, letters = emitter.unit_free(emitter.distinct(factor))
+            v, letters = emitter.products.unit_free(emitter.products.distinct(factor))
             groups.setdefault(frozenset(letters), []).append((v, letters))
-        return [emitter.whole(same, same[0][1]) for same in groups.values()]
+        return [emitter.products.whole(same, same[0][1]) for same in groups.values()]
 
     def _elements(self, letters: Iterable[int]) -> int:
         total = 1
