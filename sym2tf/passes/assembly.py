@@ -2,7 +2,8 @@
 
 The derivative by an argument of which single elements are used, `x[0]` and `x[1]` or the angles of a robot in one
 vector, is a sum with one padded term for each of them: as many tensors of the full size as there are elements. The
-terms do not overlap, so putting them side by side is the same.
+terms do not overlap, so putting them side by side is the same. Where only an element of that is asked for, it is taken
+from its part alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import add
 from sym2tf.ops.assembly import concat, stack
-from sym2tf.ops.indexing import expand, pad
+from sym2tf.ops.indexing import expand, pad, slice_
 from sym2tf.ops.values import Value, apply, constant, with_shape
 
 
@@ -30,13 +31,21 @@ class _Placed(NamedTuple):
 
 
 def assemble(graph: Graph) -> tuple[Graph, Counter[str]]:
-    """`graph` with such sums put together; the other terms of a sum stay."""
+    """`graph` with such sums put together and slices taken from the parts; the other terms of a sum stay."""
     builder, where, fired = Builder(), dict[int, int](), Counter[str]()
     for v in graph.order:
-        if graph[v].op is add and sum(graph[u].op is pad for u in graph.operands(v)) > 1:
+        node, operands = graph[v], graph.operands(v)
+        if node.op is add and any(graph[u].op is pad for u in operands):
             where[v] = _sum(graph, builder, v, where, fired)
-        else:
-            where[v] = builder.copy_node(graph, v, [where[u] for u in graph.operands(v)])
+            continue
+        if node.op is slice_:
+            builder.origin, builder.stage = node.origin, node.stage
+            part = _part(Value(builder, where[operands[0]]), **node.attributes)
+            if part is not None:
+                fired["slice of an assembly"] += 1
+                where[v] = part.id
+                continue
+        where[v] = builder.copy_node(graph, v, [where[u] for u in operands])
     if not fired:
         return graph, fired
     outputs = {name: where[v] for name, v in graph.outputs.items()}
@@ -47,8 +56,13 @@ def _sum(graph: Graph, builder: Builder, v: int, where: dict[int, int], fired: C
     """A sum with the terms that lie side by side, along one axis, put together."""
     shape = graph[v].type.shape
     by_axis: dict[int, list[_Placed]] = {}
-    rest = []
-    for u in graph.operands(v):
+    rest: list[int] = []
+    terms = [u for u in graph.operands(v) if not _is_zero(graph, builder, u, where)]
+    if len(terms) < len(graph.operands(v)) and any(graph[u].type.shape == shape for u in terms):
+        fired["padded zeros"] += len(graph.operands(v)) - len(terms)
+    else:
+        terms = list(graph.operands(v))
+    for u in terms:
         placed = _place(graph, builder, u, where) if graph[u].type.shape == shape else None
         if placed is None:
             rest.append(where[u])
@@ -64,6 +78,11 @@ def _sum(graph: Graph, builder: Builder, v: int, where: dict[int, int], fired: C
         else:
             rest += [_padded(p.value, axis, p.start, shape[axis]).id for p in parts]
     return rest[0] if len(rest) == 1 else builder.add(add, rest)
+
+
+def _is_zero(graph: Graph, builder: Builder, u: int, where: dict[int, int]) -> bool:
+    """Whether a term is a padded zero, such as the shift by which the derivative by an element is taken."""
+    return graph[u].op is pad and Value(builder, where[graph.operands(u)[0]]).constant == 0
 
 
 def _place(graph: Graph, builder: Builder, u: int, where: dict[int, int]) -> _Placed | None:
@@ -135,7 +154,71 @@ def _padded(x: Value, axis: int, before: Size, size: Size) -> Value:
     return padded
 
 
-def _zeros(like: Value, axis: int, length: int) -> Value:
+def _zeros(like: Value, axis: int, length: Size) -> Value:
     at = like.type.rank + axis
     shape = (*like.shape[:at], length, *like.shape[at + 1 :])
-    return with_shape(constant(like.builder, 0, Kind.REAL), shape)
+    return with_shape(constant(like.builder, 0, like.type.kind), shape)
+
+
+def _part(x: Value, axis: int, start: Size, size: Size) -> Value | None:
+    """A slice of what was put together, from the part that holds it; None where that is not known or nothing won."""
+    rule = _PARTS.get(x.node.op)
+    return None if rule is None else rule(x, axis, start, size)
+
+
+def _of_expand(x: Value, axis: int, start: Size, size: Size) -> Value | None:
+    made: int = x.node.attributes["axis"]
+    inner = None if made == axis else _part(_operands(x)[0], axis + (made > axis), start, size)
+    return None if inner is None else apply(x.builder, expand, [inner], {"axis": made})
+
+
+def _of_pad(x: Value, axis: int, start: Size, size: Size) -> Value | None:
+    (inner,) = _operands(x)
+    before = x.node.attributes["before"]
+    if x.node.attributes["axis"] != axis:
+        part = _part(inner, axis, start, size)
+        return None if part is None else apply(x.builder, pad, [part], x.node.attributes)
+    first = start - before
+    if _at_least(first, 0) and _at_least(inner.shape[axis] - first - size, 0):
+        return _cut(inner, axis, first, size)
+    if _at_least(before - start - size, 0) or _at_least(first - inner.shape[axis], 0):
+        return _zeros(x, axis, size)
+    return None
+
+
+def _of_stack(x: Value, axis: int, start: Size, size: Size) -> Value | None:
+    if x.node.attributes["axis"] != axis or not isinstance(start, int) or not isinstance(size, int):
+        return None
+    parts = _operands(x)[start : start + size]
+    if size == 1:
+        return apply(x.builder, expand, parts, {"axis": axis})
+    return apply(x.builder, stack, parts, {"axis": axis})
+
+
+def _of_concat(x: Value, axis: int, start: Size, size: Size) -> Value | None:
+    if x.node.attributes["axis"] != axis:
+        return None
+    for part in _operands(x):
+        if _at_least(start, 0) and _at_least(part.shape[axis] - start - size, 0):
+            return _cut(part, axis, start, size)
+        start = start - part.shape[axis]
+    return None
+
+
+def _cut(x: Value, axis: int, start: Size, size: Size) -> Value:
+    if start == 0 and size == x.shape[axis]:
+        return x
+    part = _part(x, axis, start, size)
+    return apply(x.builder, slice_, [x], {"axis": axis, "start": start, "size": size}) if part is None else part
+
+
+def _at_least(size: Size, least: int) -> bool:
+    """Whether a size is known to be that large."""
+    return isinstance(size, int) and size >= least
+
+
+def _operands(x: Value) -> list[Value]:
+    return [Value(x.builder, u) for u in x.builder.operands[x.id]]
+
+
+_PARTS = {expand: _of_expand, pad: _of_pad, stack: _of_stack, concat: _of_concat}

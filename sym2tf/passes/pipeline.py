@@ -123,8 +123,8 @@ def optimize(graph: Graph, *, level: str = "stable", jit: bool = False) -> tuple
     algorithms = Pass("linear algebra", lambda g, level: choose_algorithms(g, exact=level == "exact", jit=jit))
     run(PRUNE)
     run(REWRITE)
-    if level != "exact":  # a sum makes 0 of -0.0
-        run(ASSEMBLE)
+    if level != "exact" and run(ASSEMBLE):  # a sum makes 0 of -0.0
+        run(REWRITE)
     for _ in range(ROUNDS):
         if not run(CONTRACT):
             break
