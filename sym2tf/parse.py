@@ -20,6 +20,7 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 from sympy.tensor.indexed import IndexException
 
+from sym2tf import nn
 from sym2tf.errors import ArgumentError, ParseError, ResourceLimitError
 from sym2tf.magnitude import (
     MAX_BITS,
@@ -483,6 +484,8 @@ FUNCTIONS: dict[str, _Function] = {
     **{f.__name__: _Function(f) for f in (
         sp.sin, sp.cos, sp.tan, sp.asin, sp.acos, sp.atan, sp.tanh, sp.asinh, sp.acosh, sp.atanh,
         sp.erf, sp.erfc)},
+    **{f.__name__: _Function(f) for f in (nn.sigmoid, nn.softplus, nn.relu, nn.silu, nn.gelu)},
+    "leaky_relu": _Function(nn.leaky_relu, 1, 2), "elu": _Function(nn.elu, 1, 2),
     "sinh": _Function(_hyperbolic(sp.sinh)), "cosh": _Function(_hyperbolic(sp.cosh)),
     "atan2": _Function(cautious(sp.atan2), **_TWO), "Mod": _Function(cautious(sp.Mod), **_TWO),
     "Abs": _Function(cautious(sp.Abs)), "abs": _Function(cautious(sp.Abs)),
