@@ -13,6 +13,7 @@ from typing import Any
 
 import sympy as sp
 from sympy.core.sorting import default_sort_key
+from sympy.matrices.expressions.applyfunc import ElementwiseApplyFunction
 from sympy.matrices.expressions.matexpr import MatrixElement
 
 Letter = int
@@ -44,6 +45,13 @@ def scaled(coefficient: Any, factors: Sequence[Any]) -> Any:
     if coefficient == 1:
         return product
     return sp.MatMul(coefficient, *(product.args if product.is_MatMul else (product,)))
+
+
+def by_element(argument: Any, value: Any, matrix: Any) -> Any:
+    """The function of `argument` that `value` is, of each element of a matrix."""
+    if value == argument:
+        return matrix
+    return ElementwiseApplyFunction(sp.Lambda(argument, value), matrix)
 
 
 def transposed(expression: Any) -> Any:
@@ -288,12 +296,21 @@ def _coefficient_and_factors(term: Any) -> tuple[Any, list[Any]]:
 
 def hadamard(factors: Sequence[Any]) -> Any:
     """The product by elements."""
-    kept = [x for x in factors if not isinstance(x, sp.OneMatrix)]
+    kept = list[Any]()
+    for x in factors:
+        if not isinstance(x, sp.OneMatrix) and not (_is_indicator(x) and x in kept):
+            kept.append(x)
     if not kept:
         return factors[0]
     if len(kept) > 1 and kept[0].shape == (1, 1):
         return multiplied(kept[0], hadamard(kept[1:]))
     return kept[0] if len(kept) == 1 else sp.HadamardProduct(*kept)
+
+
+def _is_indicator(matrix: Any) -> bool:
+    """Whether all elements are 0 or 1, by form."""
+    value = matrix.function.expr if isinstance(matrix, ElementwiseApplyFunction) else None
+    return isinstance(value, sp.Piecewise) and all(branch in (0, 1) for branch, _ in value.args)
 
 
 def _chained(parts: Sequence[Any], *, between: bool = True) -> Any:

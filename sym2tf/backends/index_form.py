@@ -141,8 +141,10 @@ def function_of(node: Node) -> Callable[..., Any]:
     if definition is not None:
         return definition
     if node.op.sympy is not None:
-        return node.op.sympy
-    return sp.Function(node.op.name)
+        named: Callable[..., Any] = node.op.sympy
+        return named
+    unnamed: Callable[..., Any] = sp.Function(node.op.name)
+    return unnamed
 
 
 def piecewise(branches: Iterable[tuple[Any, Any]], otherwise: Any, *, logical: bool = False) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 
 import sympy as sp
 
+from sym2tf.backends.forms import NoMatrixFormError
 from sym2tf.backends.index_form import taken_names
 from sym2tf.backends.index_rules import raising
-from sym2tf.backends.matrix_form import NoMatrixFormError, element_expression, is_of_matrices, matrix_expression
+from sym2tf.backends.matrix_form import element_expression, is_of_matrices, matrix_expression
 from sym2tf.errors import ResourceLimitError
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
@@ -40,7 +41,8 @@ def raise_to_sympy(graph: Graph) -> dict[str, Any]:
 def _raised(graph: Graph, v: int) -> Any:
     if _is_written_out(graph, v):
         elements = raising(graph)
-        return sp.ImmutableMatrix(*graph[v].type.shape, lambda i, j: elements.element(v, (sp.Integer(i), sp.Integer(j))))
+        shape = graph[v].type.shape
+        return sp.ImmutableMatrix(*shape, lambda i, j: elements.element(v, (sp.Integer(i), sp.Integer(j))))
     if is_of_matrices(graph, v):
         with suppress(NoMatrixFormError):
             return matrix_expression(graph, v)

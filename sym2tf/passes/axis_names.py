@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from sym2tf.ir.dims import Size
 from sym2tf.ir.graph import Builder, Node
 from sym2tf.ops.contraction import einsum, logsumexp, reduce_max, reduce_min, softmax
 from sym2tf.ops.indexing import broadcast, expand, pad, slice_, squeeze, sum_, transpose
@@ -128,7 +129,7 @@ def _einsum(builder: Builder, v: int, names: Names) -> tuple[Hashable, list[Belo
     node, operands = builder.nodes[v], builder.operands[v]
     level = 1 + max((name[1] for name in names if isinstance(name, tuple)), default=0)
     name_of: dict[str, Any] = dict(zip(node.attributes["output"], names, strict=True))
-    lengths = []
+    lengths: list[Size] = []
     for u, letters in zip(operands, node.attributes["inputs"], strict=True):
         for letter, d in zip(letters, builder.nodes[u].type.shape, strict=True):
             if letter not in name_of:

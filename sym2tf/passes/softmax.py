@@ -42,6 +42,7 @@ def normalised(a: Value, b: Value) -> Value | None:
     if found is None:
         return None
     chosen, whole = found
+    result: Value
     if whole:
         result = softmax(a, axes=chosen)
     else:
@@ -51,7 +52,8 @@ def normalised(a: Value, b: Value) -> Value | None:
     rest = Value(builder, weights[0]) if len(weights) == 1 else mul(*(Value(builder, w) for w in weights))
     for axis in sorted(along):  # leftmost first: the others keep their distance from the right
         rest = squeeze(rest, axis=axis)
-    return result * _replayed(builder, (*path, *lower), rest) ** -1
+    scaled: Value = result * _replayed(builder, (*path, *lower), rest) ** -1
+    return scaled
 
 
 def _is_reciprocal(builder: Any, v: int) -> bool:
