@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,7 @@ from sym2tf.passes.structure import (
     closed,
     matrix_facts,
 )
+from sym2tf.sampling import as_assumed
 
 tf = lazy("tensorflow")
 
@@ -619,9 +621,68 @@ def test_xla_is_refused_where_it_has_no_kernel_and_gets_no_lu_factors() -> None:
     assert "logdet" not in sym2tf.compile(LOGDET, jit=True, assume=Q.positive_definite(A)).graph.counts()
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_lu_factors_make_up_the_matrix_with_its_rows_in_order(n: int) -> None:
+    a = np.random.default_rng(n).normal(size=(2, n, n))
+    for run in (evaluate, evaluate_mpmath):
+        factors = np.asarray(run(graph_of("lu_factor", (n, n)), {"a0": a})["y"], float)
+        rows = np.asarray(run(graph_of("lu_rows", (n, n)), {"a0": a})["y"], int)
+        low, up = np.tril(factors, -1) + np.eye(n), np.triu(factors)
+        close(low @ up, np.take_along_axis(a, rows[..., None], -2), 1e-13)
+
+
+@pytest.mark.parametrize("more", [None, "symmetric", "lower_triangular", "positive_definite"])
+@pytest.mark.parametrize("word", WORDS)
+def test_sampled_matrices_are_as_assumed(word: str, more: str | None) -> None:
+    known = frozenset({word, more} - {None})
+    rng = np.random.default_rng(0)
+    due = NOTHING
+    for said in known:
+        due |= WORDS[said]
+    for a in as_assumed(rng.normal(size=(20, 4, 4)), known, rng):
+        assert all(holds(a) for fact, holds in TESTS.items() if closed(due) & fact)
+        assert not closed(due) & SYMMETRIC or (a == a.T).all()
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_sampled_parts_of_one_add_up_exactly(axis: int) -> None:
+    rng = np.random.default_rng(0)
+    parts = as_assumed(rng.normal(size=(5, 3, 4)), frozenset({f"simplex:{axis}"}), rng)
+    assert (parts >= 0).all()
+    assert (parts.sum(axis) == 1).all()
+    chosen = as_assumed(rng.normal(size=(5, 3, 4)), frozenset({f"one_hot:{axis}"}), rng)
+    assert (np.sort(chosen, axis).take(-1, axis) == 1).all()
+    assert (chosen.sum(axis) == 1).all()
+
+
+def test_functions_with_assumptions_can_be_pickled() -> None:
+    f = pickle.loads(pickle.dumps(sym2tf.compile(A.I * v, assume=Q.positive_definite(A))))
+    assert "cholesky" in f.graph.counts()
+    assert f.lowered[f.lowered.inputs[0]].attributes["known"] == {"positive_definite"}
+
+
 def test_check_samples_what_is_assumed() -> None:
     """With other data Cholesky fails where the plain formula has an answer."""
     assert sym2tf.compile(SYSTEM, assume=Q.positive_definite(A)).check(samples=3).ok
+
+
+@pytest.mark.parametrize("word", ["orthogonal", "diagonal", "positive_definite", "lower_triangular", "symmetric"])
+@pytest.mark.parametrize(("front", "behind"), [((1,), (2,)), ((2,), (1,)), ((2,), (2,))], ids=str)
+def test_chosen_systems_broadcast_axes_in_front(word: str, front: Any, behind: Any) -> None:
+    builder = Builder()
+    a = new_input(builder, "a", (*front, 3, 3), known=frozenset({word}))
+    b = new_input(builder, "b", (*behind, 3, 2))
+    graph = builder.build([a.id, b.id], {"y": OPS["solve"](a, b, adjoint=True).id})
+    chosen, fired = choose_algorithms(graph)
+    assert bool(fired) == (word != "symmetric")
+    rng = np.random.default_rng(0)
+    data = {
+        "a": np.stack([EXAMPLES[word](rng.normal(size=(3, 3))) for _ in range(front[0])]),
+        "b": rng.normal(size=(*behind, 3, 2)),
+    }
+    due = evaluate(graph, data)["y"]
+    close(evaluate(chosen.validate(), data)["y"], due, 1e-10)
+    close(direct.run(chosen, {k: tf.constant(d) for k, d in data.items()})["y"], due, 1e-10)
 
 
 def test_one_cholesky_factor_serves_value_and_gradient() -> None:

@@ -130,7 +130,7 @@ def everywhere(g: Any) -> Any:
     return restore(sum_(g, axes=MATRIX), MATRIX)
 
 
-def _aligned(a: Value, b: Value) -> tuple[Value, Value]:
+def aligned(a: Value, b: Value) -> tuple[Value, Value]:
     """Both with the axes in front of the matrix that the result of a system has."""
     a, b = with_rank(a, b.type.rank), with_rank(b, a.type.rank)
     front = tuple(broadcast_sizes(axis) for axis in zip(a.shape[:-2], b.shape[:-2], strict=True))
@@ -170,14 +170,14 @@ inverse = Op(
 
 
 def _solve_vjp(g: Any, y: Any, a: Any, b: Any, *, adjoint: bool) -> tuple[Any, Any]:
-    full, _ = _aligned(a, b)
+    full, _ = aligned(a, b)
     back = by_columns(lambda m, c: solve(m, c, adjoint=not adjoint), full, g)
     outer = product("ak,bk->ab", y, back) if adjoint else product("ak,bk->ab", back, y)
     return folded(-outer, a.shape), folded(back, b.shape)
 
 
 def _solve_jvp(tangents: tuple[Any, ...], y: Any, a: Any, b: Any, *, adjoint: bool) -> Any:
-    full, _ = _aligned(a, b)
+    full, _ = aligned(a, b)
     return by_columns(lambda m, c: solve(m, c, adjoint=adjoint), full, _residual(tangents, y, b, adjoint))
 
 
@@ -246,7 +246,7 @@ solve_factored = Op(
 
 
 def _triangular_vjp(g: Any, y: Any, a: Any, b: Any, *, lower: bool, adjoint: bool) -> tuple[Any, Any]:
-    full, _ = _aligned(a, b)
+    full, _ = aligned(a, b)
     back = by_columns(lambda m, c: triangular_solve(m, c, lower=lower, adjoint=not adjoint), full, g)
     outer = product("ak,bk->ab", y, back) if adjoint else product("ak,bk->ab", back, y)
     return folded(-lower_part(outer, lower=lower), a.shape), folded(back, b.shape)
@@ -255,7 +255,7 @@ def _triangular_vjp(g: Any, y: Any, a: Any, b: Any, *, lower: bool, adjoint: boo
 def _triangular_jvp(
     tangents: tuple[Any, ...], y: Any, a: Any, b: Any, *, lower: bool, adjoint: bool
 ) -> Any:
-    full, _ = _aligned(a, b)
+    full, _ = aligned(a, b)
     da, db = tangents
     change = _residual((None if da is None else lower_part(da, lower=lower), db), y, b, adjoint)
     return by_columns(lambda m, c: triangular_solve(m, c, lower=lower, adjoint=adjoint), full, change)
