@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from benchmarks.contenders import in_graph
 from benchmarks.harness import Table, Timings, agree, duration, progress, ratio_text, take_turns
-from sym2tf.compiled import CompiledFunction, compile
+from sym2tf.compiled import compile
 
 jax.config.update("jax_enable_x64", True)
 
@@ -93,9 +93,9 @@ LOSSES = {
     ),
 }
 HESSIANS = {
-    "logistic regression": ((500, 50), (2_000, 200)),
-    "matrix factorisation": ((50, 5), (150, 5)),
-    "two-layer network": ((500, 10), (1_000, 30)),
+    "logistic regression": ((2_000, 200), (10_000, 100)),
+    "matrix factorisation": ((150, 5), (200, 10)),
+    "two-layer network": ((1_000, 30), (5_000, 20)),
 }
 ROWS, COLUMNS = 100_000, 100  # of the data of the gradients
 
@@ -179,9 +179,9 @@ def _hessians(name: str, rows: int, columns: int) -> tuple[dict[str, Callable[[]
     function = compile(loss.expr, args=loss.args)
     ours = function.hessian(loss.args[0])
     seconds = time.perf_counter() - start
-    full = ours
+    full: Any = ours
     if name == "matrix factorisation":
-        ours = _compressed(function, loss)
+        ours = function.hessian(loss.args[0], compressed=True)
     plain = partial(loss.function, TENSORFLOW)
 
     def tape(x: Any, *rest: Any) -> Any:
@@ -199,11 +199,6 @@ def _hessians(name: str, rows: int, columns: int) -> tuple[dict[str, Callable[[]
     if ours is not full:
         calls["sym2tf"] = partial(ours, *map(tf.constant, values))
     return calls, len(full.graph), seconds
-
-
-def _compressed(function: CompiledFunction, loss: Loss) -> CompiledFunction:
-    """The Hessian as factors."""
-    return function.hessian(loss.args[0], compressed=True)
 
 
 def _values(loss: Loss, rows: int, columns: int) -> list[np.ndarray]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -506,3 +510,69 @@ def test_jacobian_of_a_tensor_of_scalars_has_no_basis_axis() -> None:
     got = evaluate(optimize(jacobian)[0], {"x": point})["o0/0"]
     s, q = np.sin(point).sum(), (point**2).sum()
     np.testing.assert_allclose(got, [np.cos(point), 2 * point, np.cos(point) * q + 2 * s * point], rtol=1e-13)
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+MEASURED = """
+import resource, sys
+import numpy as np, sympy as sp
+from sym2tf.frontend.lower import lower
+from sym2tf.autodiff import derivatives
+from sym2tf.passes.pipeline import optimize, stabilize
+from sym2tf.backends import numpy as reference
+
+i, j, k = sp.symbols("i j k", integer=True)
+n, m, r = sp.symbols("n m r", integer=True, positive=True)
+X, Y, U, V = map(sp.IndexedBase, "XYUV")
+inner = sp.Sum(U[i, k] * V[j, k] * X[i] * Y[j], (i, 0, n - 1), (j, 0, m - 1), (k, 0, r - 1))
+ramp = sp.Sum(sp.Max(0, X[i]) * U[i, k] * V[j, k] * Y[j], (i, 0, n - 1), (j, 0, m - 1), (k, 0, r - 1))
+graph = stabilize(lower({"inner": inner, "ramp": ramp}, args=(X, Y, U, V)))
+gradient = optimize(derivatives.gradient(graph, graph.inputs))[0]
+NAMES = [f"{name}/{k}" for name in ("inner", "ramp") for k in range(4)]
+N, R = 20_000, 25  # all of i, j, k at once: 10^10 products, 80 GB
+rng = np.random.default_rng(0)
+data = dict(X=rng.normal(size=N), Y=rng.normal(size=N), U=rng.normal(size=(N, R)), V=rng.normal(size=(N, R)))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+"""
+WITH_NUMPY = """
+small = {name: a[:50] for name, a in data.items()}
+reference.evaluate(gradient, small)
+before = peak()
+got = dict(zip(NAMES, reference.evaluate(gradient, data).values(), strict=True))
+"""
+WITH_TENSORFLOW = """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow as tf
+from sym2tf.compiled import compile
+function = compile([inner, ramp], args=(X, Y, U, V)).gradient()
+function(**{name: a[:50] for name, a in data.items()})
+before = peak()
+answer = function(**data)
+got = dict(zip(NAMES, [x.numpy() for part in answer for x in part], strict=True))
+"""
+JUDGED = """
+grown = peak() - before
+u, v = data["U"].T @ data["X"], data["V"].T @ data["Y"]
+np.testing.assert_allclose(got["inner/0"], data["U"] @ v, rtol=1e-9)
+np.testing.assert_allclose(got["inner/3"], np.outer(data["Y"], u), rtol=1e-9, atol=1e-9)
+np.testing.assert_allclose(got["ramp/0"], np.where(data["X"] > 0, data["U"] @ v, 0), rtol=1e-9, atol=1e-9)
+print(grown)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is asked of POSIX")
+@pytest.mark.parametrize("backend", [WITH_NUMPY, WITH_TENSORFLOW], ids=["numpy", "tensorflow"])
+def test_contraction_of_80_gigabytes_of_products_takes_memory_for_its_operands_alone(backend: str) -> None:
+    """Value and all gradients of sums over three indices; the operands and answers are 16 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED + backend + JUDGED],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=Path(__file__).parent.parent,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout.split()[-1]) < 250  # MB
