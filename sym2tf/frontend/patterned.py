@@ -136,13 +136,8 @@ def _slice(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowe
 
 
 def _cut(context: Context, value: Value, axis: int, start: Size, stop: Size, step: int) -> Value:
-    length = value.shape[axis]
-    if isinstance(stop - start, int):
-        size: Size = len(range(0, int(stop - start), step))  # type: ignore[arg-type]
-    elif step == 1:
-        size = stop - start
-    else:
-        size = _quotient(stop - start, step)
+    length, span = value.shape[axis], stop - start
+    size = len(range(0, span, step)) if isinstance(span, int) else _quotient(span, step)
     last = start + (size - 1) * step
     for inside in (start, last, length - 1 - start, length - 1 - last):
         if isinstance(inside, int) and inside < 0:
@@ -158,12 +153,11 @@ def _cut(context: Context, value: Value, axis: int, start: Size, stop: Size, ste
     return strided
 
 
-def _quotient(span: Size, step: int) -> Size:
+def _quotient(span: Dim, step: int) -> Size:
     """A symbolic number of elements divided by a step."""
-    terms = span.terms if isinstance(span, Dim) else ()
-    if any(c % step for _, c in terms):
+    if any(c % step for _, c in span.terms):
         raise ShapeError(f"{span} elements in steps of {step}: their number is known only where {step} divides it")
-    return Dim(tuple((m, c // step) for m, c in terms))
+    return Dim(tuple((m, c // step) for m, c in span.terms))
 
 
 def _places(context: Context, numbers: list[int]) -> Value:
