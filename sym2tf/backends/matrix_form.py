@@ -51,7 +51,7 @@ def element_expression(graph: Graph, v: int) -> Any:
     Raises:
         GraphError: an operation, or linear algebra on more than a matrix, without notation.
     """
-    matrices = _Matrices(graph)
+    matrices = _Matrices(graph, inner=True)
     needed, element = matrices.indexed(v)
     return element(*(matrices.form(u) for u in needed))
 
@@ -61,6 +61,7 @@ class _Matrices:
     """The matrix forms of the nodes of a graph, each made once."""
 
     graph: Graph
+    inner: bool = False  # parts of an element at indices
     forms: dict[int, Form] = field(default_factory=dict)
     cores: dict[int, int] = field(default_factory=dict)
 
@@ -95,6 +96,8 @@ class _Matrices:
         node, axes = self.graph[v], self.long(v)
         special = ROWS.get(node.op.name)
         if special is not None:
+            if any(self.graph[u].type.rank != 2 for u in self.graph.operands(v)):
+                raise NoMatrixFormError(f"{node.op.name} of many matrices at once has no notation in SymPy")
             return list(self.graph.operands(v)), lambda *xs: special(self, v, node, xs)
         if not axes and (not self.graph.operands(v) or node.op.elementwise):
             return self.scalar(v)
@@ -187,6 +190,9 @@ class _Matrices:
             if self.graph[v].type.kind is Kind.BOOLEAN:
                 value = sp.Piecewise((1, value), (0, True))
             indices = [sp.Dummy(integer=True) if k is None else self.elements.letters[k] for k in (rows, columns)]
+            if self.inner:  # the letters are the indices of the whole
+                own = {index: sp.Dummy(str(index), integer=True) for index in indices}
+                indices, value = list(own.values()), value.xreplace(own)
             lengths = [sp.S.One if k is None else self.elements.size(shape[k]) for k in (rows, columns)]
             return Form(sp.FunctionMatrix(*lengths, sp.Lambda(tuple(indices), value)), rows, columns)
 
