@@ -18,7 +18,7 @@ from sym2tf.frontend.lower import lower
 from sym2tf.ir.dims import Size, size_symbol
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
-from sym2tf.ops.arithmetic import add, mul
+from sym2tf.ops.arithmetic import add, log, mul
 from sym2tf.ops.assembly import eye
 from sym2tf.ops.contraction import einsum
 from sym2tf.ops.elementary import sin
@@ -510,6 +510,66 @@ def test_jacobian_of_a_tensor_of_scalars_has_no_basis_axis() -> None:
     got = evaluate(optimize(jacobian)[0], {"x": point})["o0/0"]
     s, q = np.sin(point).sum(), (point**2).sum()
     np.testing.assert_allclose(got, [np.cos(point), 2 * point, np.cos(point) * q + 2 * s * point], rtol=1e-13)
+
+
+# Masks ----------------------------------------------------------------------------------------------------------------
+
+
+def masked_sum() -> tuple[Graph, Made]:
+    """`Sum(select(x > 0, A[i, j]*f(x[i])*y[j], 0), i)`, which has `j` left."""
+    made = Made()
+    x, y, a = made.input("x", N), made.input("y", M), made.input("A", N, M)
+    product = mul(a, expand(log(x), axis=-1), expand(y, axis=-2))
+    chosen = select(expand(less(0 * x, x), axis=-1), product, 0)
+    return made.graph(sum_(chosen, axes=(-2,))), made
+
+
+def test_selection_under_a_sum_is_made_factor_by_factor() -> None:
+    graph, _ = masked_sum()
+    after, fired = contract(graph)
+    assert fired["mask inside a sum"] == 1
+    assert operations(after)["einsum"] == 1
+    data = {"x": np.array([0.5, -1.0, 2.0, 0.0]), "y": np.ones(3), "A": np.arange(12.0).reshape(4, 3)}
+    np.testing.assert_allclose(evaluate(after, data)["o0"], evaluate(graph, data)["o0"], rtol=1e-13)
+
+
+def test_what_a_mask_hides_may_be_nan_in_any_factor() -> None:
+    graph, _ = masked_sum()
+    a = np.arange(12.0).reshape(4, 3)
+    a[1] = np.nan
+    data = {"x": np.array([0.5, -1.0, 2.0, 0.0]), "y": np.ones(3), "A": a}
+    got = evaluate(contract(graph)[0], data)["o0"]
+    assert np.all(np.isfinite(got))
+    np.testing.assert_allclose(got, evaluate(graph, data)["o0"], rtol=1e-13)
+
+
+def test_mask_over_letters_that_stay_is_applied_at_the_end() -> None:
+    made = Made()
+    x, a, y = made.input("x", N), made.input("A", N, M), made.input("y", M)
+    chosen = select(expand(less(0 * x, x), axis=-1), mul(a, expand(y, axis=-2)), 0)
+    graph = made.graph(sum_(chosen, axes=(-1,)))
+    after, _ = contract(graph)
+    (v,) = (v for v in after.order if after[v].op is select)
+    assert after[v].type.shape == (N,)
+    check(graph, after)
+
+
+HINGE = sp.Sum(sp.Max(0, 1 - Y[i] * XW) ** 2, (i, 0, n - 1))
+RELU = sp.Sum(
+    (Y[i] - sp.Sum(v_[k] * sp.Max(0, sp.Sum(U[k, j] * X[i, j], (j, 0, d - 1))), (k, 0, r - 1))) ** 2, (i, 0, n - 1)
+)
+HUBER = sp.Sum(
+    sp.Piecewise(((Y[i] - XW) ** 2 / 2, sp.Abs(Y[i] - XW) < 1), (sp.Abs(Y[i] - XW) - sp.Rational(1, 2), True)),
+    (i, 0, n - 1),
+)
+
+
+@pytest.mark.parametrize(("expr", "wrt", "rank"), [(HINGE, "w", 2), (HUBER, "w", 2), (RELU, "U", 4)])
+def test_hessians_of_losses_with_branches_hold_no_unit_tensor_and_no_tensor_of_products(expr, wrt, rank) -> None:
+    before, after = second(expr, wrt)
+    check(before, after, SIZES)
+    assert not {"eye", "diag"} & set(after.counts())
+    assert max(after[v].type.rank for v in after.order) == rank
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
