@@ -15,7 +15,7 @@ import sympy as sp
 import sym2tf
 from sym2tf.autodiff.derivatives import gradient, hessian, jacobian, jvp, vjp
 from sym2tf.backends.numpy import evaluate
-from sym2tf.errors import ShapeError, SizeError, SubscriptError, UnsupportedExpressionError
+from sym2tf.errors import DataError, ShapeError, SizeError, SubscriptError, UnsupportedExpressionError
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.dims import Dim
 from sym2tf.ir.graph import Graph
@@ -448,3 +448,18 @@ def test_second_derivatives_through_data_are_those_of_differences() -> None:
         step = 1e-6 * np.eye(N)[c]
         up, down = (next(iter(evaluate(slope, data | {"x": X + s}).values())) for s in (step, -step))
         np.testing.assert_allclose(curvature[c], (up - down) / 2e-6, rtol=1e-6, atol=1e-7)
+
+
+def test_a_model_with_one_constant_for_each_group_is_fitted_in_one_step() -> None:
+    slope, level = sp.Symbol("s"), sp.IndexedBase("b")
+    groups = rng.integers(0, 3, 40)
+    at = rng.normal(size=40)
+    seen = 2 * at + np.array([1.0, -1.0, 0.5])[groups] + rng.normal(size=40) / 10
+    cost = sp.Sum((y[i] - level[g[i]] - slope * x[i]) ** 2, (i, 0, n - 1))
+    found = sym2tf.fit(cost, data={x: at, y: seen, g: groups}, params={level: np.zeros(3), slope: 0})
+    design = np.column_stack([groups[:, None] == np.arange(3), at])
+    due = np.linalg.lstsq(design, seen, rcond=None)[0]
+    np.testing.assert_allclose([*found.params["b"], found.params["s"]], due, rtol=1e-12)
+    assert "solved in one step" in str(found)
+    with pytest.raises(DataError, match="g stands in a subscript and must be integers, but holds 0.5"):
+        sym2tf.fit(cost, data={x: at, y: seen, g: np.full(40, 0.5)}, params={level: np.zeros(3), slope: 0})

@@ -39,7 +39,7 @@ class Problem:
         graph: lowered, not optimised; inputs are data and parameters; output `"out"` is the cost, and for an
             equation
             `"observed"` and `"model"` are its sides.
-        data: by input name, float64.
+        data: by input name, float64; int64 what stands in subscripts.
         unknowns: the parameters in the order in which the user gave them.
         sizes: numbers for size symbols that the user gave.
         bound: every size as a number.
@@ -113,12 +113,14 @@ def state(cost: Any, data: Any, params: Any) -> Problem:
     known = _Known(graph)
     sizes = {known.sizes[k]: _size(k, data[k]) for k in data if k in known.sizes}
     arrays: dict[str, Array] = {}
+    kinds = {graph[v].attributes["name"]: graph[v].type.kind for v in graph.inputs}
     for key, value in data.items():
         if key not in known.sizes:
             name = known.input(key, "data")
             if name in arrays:
                 raise ArgumentError(f"data gives {name} twice, by symbol and by name")
-            arrays[name] = _numbers(name, value)
+            numbers = _numbers(name, value)
+            arrays[name] = _integers(name, numbers) if kinds[name] is Kind.INTEGER else numbers
     if params is None:
         require_data(cost, known.symbols, known.sizes, arrays)
     stated = _stated(params, known, arrays)
@@ -278,6 +280,15 @@ def _numbers(name: str, value: Any) -> Array:
         verb = "value that is" if count == 1 else "values that are"
         raise DataError(f"{name} has {count} {verb} not finite: the first is {array[first]} at {place}")
     return array
+
+
+def _integers(name: str, numbers: Array) -> Array:
+    """Data that stand in subscripts: a table may hold them as floats."""
+    integers = numbers.astype(np.int64)
+    wrong = integers != numbers
+    if wrong.any():
+        raise DataError(f"{name} stands in a subscript and must be integers, but holds {numbers[wrong].flat[0]}")
+    return integers
 
 
 def _first_odd(array: Array) -> str:

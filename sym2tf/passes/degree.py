@@ -9,6 +9,7 @@ from fractions import Fraction
 from sym2tf.ir.graph import Graph
 from sym2tf.ops.arithmetic import add, cast, mul, pow_
 from sym2tf.ops.contraction import einsum
+from sym2tf.ops.gathering import gather, scatter_add
 from sym2tf.ops.indexing import broadcast, expand
 from sym2tf.ops.leaves import Exact, const
 from sym2tf.ops.logic import select
@@ -49,6 +50,8 @@ def _degree(graph: Graph, v: int, operands: list[float]) -> float:
         exponent = constant_at(graph, graph.operands(v)[1])
         if isinstance(exponent, Fraction) and exponent.denominator == 1 and exponent >= 0:
             return operands[0] * int(exponent)
+    if op in (gather, scatter_add):  # the subscripts are integers, on which nothing depends smoothly
+        return operands[0]
     if op is select and operands[0] == 0:
         return highest
     return INFINITE

@@ -14,7 +14,17 @@ from typing import Any
 from sym2tf.ir.graph import Node
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import Kind
-from sym2tf.ops import arithmetic, contraction, elementary, indexing, leaves, logic, piecewise_linear, special
+from sym2tf.ops import (
+    arithmetic,
+    contraction,
+    elementary,
+    gathering,
+    indexing,
+    leaves,
+    logic,
+    piecewise_linear,
+    special,
+)
 from sym2tf.ops.leaves import Exact
 
 Facts = int  # a set of the flags below; more flags say more
@@ -153,6 +163,10 @@ def _power(node: Node, operands: Sequence[Facts], constants: Sequence[Exact | No
     return known
 
 
+def _sum_of_some(node: Node, operands: Sequence[Facts], constants: Sequence[Exact | None]) -> Facts:
+    return operands[0] & (NONNEGATIVE | NONPOSITIVE | INTEGER_VALUED)  # the sum of nothing is 0
+
+
 def _same(node: Node, operands: Sequence[Facts], constants: Sequence[Exact | None]) -> Facts:
     return operands[0]
 
@@ -234,10 +248,14 @@ _RULES: dict[Op, Rule] = {
     indexing.broadcast: _same,
     indexing.transpose: _same,
     indexing.slice_: _same,
+    gathering.gather: _same,
+    gathering.stride: _same,
+    gathering.one_hot: _always(NONNEGATIVE | INTEGER_VALUED),
+    gathering.dilate: lambda node, operands, constants: operands[0] & ~NONZERO,
+    gathering.scatter_add: _sum_of_some,
+    gathering.cumsum: _sum_of_some,
     indexing.pad: lambda node, operands, constants: operands[0] & ~NONZERO,
-    indexing.sum_: lambda node, operands, constants: (  # the sum of nothing is 0
-        operands[0] & (NONNEGATIVE | NONPOSITIVE | INTEGER_VALUED)
-    ),
+    indexing.sum_: _sum_of_some,
     contraction.reduce_max: _same,
     contraction.reduce_min: _same,
 }
