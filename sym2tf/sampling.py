@@ -88,8 +88,8 @@ def _as_matrix(values: Array, words: set[str], rng: np.random.Generator) -> Arra
         permuted: Array = signs[..., None] * np.eye(n)[order]
         return permuted
     if "positive_definite" in words:
-        values = rng.normal(size=values.shape)
-        values = values @ np.swapaxes(values, -1, -2) + np.eye(n)
+        factor = np.asarray(rng.normal(size=values.shape))
+        values = factor @ np.swapaxes(factor, -1, -2) + np.eye(n)
     if symmetric:
         values = (values + np.swapaxes(values, -1, -2)) / 2
     if diagonal or lower:

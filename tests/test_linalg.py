@@ -415,6 +415,10 @@ def test_derivatives_keep_assumptions_of_inputs() -> None:
         (A + B, Q.positive_definite(A) & Q.symmetric(B), SYMMETRIC),
         (sp.DiagMatrix(v), (), DIAGONAL),
         (sp.Identity(N) * lam, (), DEFINITE | DIAGONAL),
+        (sp.Matrix([[2, -1], [-1, 2]]), (), DEFINITE),
+        (sp.Matrix([[1, 2], [2, 1]]), (), SYMMETRIC),
+        (sp.Matrix([[1, 0], [sp.Rational(1, 3), 0]]), (), LOWER),
+        (sp.Matrix([[1, 2], [3, 4]]), (), NOTHING),
     ],
     ids=str,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 from sym2tf.ir.graph import Graph, Node
@@ -17,11 +17,11 @@ from sym2tf.ir.op import Op
 from sym2tf.ops import arithmetic, assembly, contraction, decompositions, indexing, leaves, linalg
 from sym2tf.passes.counting import constant_value
 from sym2tf.passes.facts import NONNEGATIVE, NONZERO, Facts, facts_of, facts_of_number
+from sym2tf.passes.matrix_chains import Chain, is_gram, matrix_chain
 from sym2tf.passes.monomials import (
     UNIT,
     Alphabet,
     Factor,
-    Letters,
     Monomial,
     atom,
     diagonal,
@@ -35,6 +35,7 @@ from sym2tf.passes.monomials import (
 )
 from sym2tf.passes.monomials import contraction as contracted
 
+LARGEST_TABLE = 400  # elements of a matrix of numbers that is looked at
 LONGEST = 8  # factors of a product that is looked at as a whole; X.T*W*X has three
 
 
@@ -149,10 +150,10 @@ class _Knowledge:
         if m.eyes:  # a diagonal matrix: the factors are its diagonal
             return DIAGONAL | self.scaled(m.factors, EVERYTHING)
         inside = [f for f in m.factors if row in f[1] or column in f[1]]
-        found = SYMMETRIC | self.scaled(around, SEMIDEFINITE) if _is_gram(inside, row, column) else NOTHING
-        chain = _chain(m.factors, row, column, front)
+        found = SYMMETRIC | self.scaled(around, SEMIDEFINITE) if is_gram(inside, row, column) else NOTHING
+        chain = matrix_chain(m.factors, row, column, front)
         if chain is not None:
-            return found | self.of_chain(chain)
+            return found | self.ofmatrix_chain(chain)
         return found | self.of_hadamard(inside, around, row, column, front)
 
     def scaled(self, factors: Sequence[Factor], facts: Fact) -> Fact:
@@ -166,7 +167,7 @@ class _Knowledge:
             left &= ~(DEFINITE | INVERTIBLE)
         return left
 
-    def of_chain(self, chain: _Chain) -> Fact:
+    def ofmatrix_chain(self, chain: Chain) -> Fact:
         """A matrix product, with vectors that scale rows and columns on the way."""
         common = EVERYTHING
         for link in chain.links:
@@ -179,7 +180,7 @@ class _Knowledge:
             found |= SYMMETRIC | self.definite(chain, bool(common & INVERTIBLE))
         return found
 
-    def is_mirrored(self, chain: _Chain) -> bool:
+    def is_mirrored(self, chain: Chain) -> bool:
         """Whether a product is the same when read from the other end."""
         mirror = dict(zip(chain.letters, reversed(chain.letters), strict=True))
         here = [
@@ -196,7 +197,7 @@ class _Knowledge:
             letters = (*letters[:-2], *sorted(letters[-2:]))
         return v, letters
 
-    def definite(self, chain: _Chain, invertible: bool) -> Fact:
+    def definite(self, chain: Chain, invertible: bool) -> Fact:
         """Whether a product that is its own mirror image is (semi)definite: its middle decides."""
         count = len(chain.links)
         middle, signs = SEMIDEFINITE | DEFINITE, list(chain.around)
@@ -226,81 +227,6 @@ class _Knowledge:
                 return NOTHING
         found = some & (LOWER | UPPER | DIAGONAL)
         return found | (self.scaled(around, common) if matrices else NOTHING)
-
-
-class _Link(NamedTuple):
-    """A matrix in a chain of products."""
-
-    node: int
-    letters: Letters
-    forward: bool
-
-
-@dataclass(frozen=True)
-class _Chain:
-    """A product of matrices from the row to the column of the result.
-
-    Attributes:
-        links: the matrices in order.
-        letters: of the result's row, of what is summed between two matrices each, and of the result's column.
-        weights: vectors along these letters.
-        around: all other factors, which are numbers as far as the matrix is concerned.
-    """
-
-    links: tuple[_Link, ...]
-    letters: tuple[int, ...]
-    weights: Mapping[int, list[Factor]]
-    around: tuple[Factor, ...]
-
-
-def _chain(factors: Sequence[Factor], row: int, column: int, front: frozenset[int]) -> _Chain | None:
-    """The factors as a chain of matrix products; None where they are none."""
-    at: dict[int, list[Factor]] = {}
-    cores: dict[Factor, tuple[int, ...]] = {}
-    for factor in factors:
-        core = tuple(x for x in factor[1] if x not in front and x != UNIT)
-        cores[factor] = core
-        if len(core) > 2 or len(set(core)) < len(core) or (len(core) == 2 and factor[1][-2:] != core):
-            return None
-        for x in core:
-            at.setdefault(x, []).append(factor)
-    links, letters = list[_Link](), [row]
-    used = set[Factor]()
-    while letters[-1] != column:
-        here = letters[-1]
-        onward = [f for f in at.get(here, ()) if len(cores[f]) == 2 and f not in used]
-        if len(onward) != 1 or factors.count(onward[0]) > 1:
-            return None
-        (factor,) = onward
-        used.add(factor)
-        first, second = cores[factor]
-        letters.append(second if here == first else first)
-        links.append(_Link(*factor, here == first))
-        if len(set(letters)) < len(letters):
-            return None
-    if not links or any(
-        len(cores[f]) == 2 and f not in used and not set(letters).isdisjoint(cores[f]) for f in factors
-    ):
-        return None
-    weights: dict[int, list[Factor]] = {}
-    around = []
-    for factor in factors:
-        core = cores[factor]
-        if len(core) == 1 and core[0] in letters:
-            weights.setdefault(core[0], []).append(factor)
-        elif factor not in used:
-            around.append(factor)
-    return _Chain(tuple(links), tuple(letters), weights, tuple(around))
-
-
-def _is_gram(inside: Sequence[Factor], row: int, column: int) -> bool:
-    """Whether two factors are one and the same, once with the row and once with the column of the result."""
-    if len(inside) != 2:
-        return False
-    (u, left), (v, right) = inside
-    turn = {row: column, column: row}
-    once = {left.count(row), left.count(column)} == {0, 1}
-    return u == v and once and tuple(turn.get(x, x) for x in left) == right
 
 
 def _read_product(self: _Knowledge, node: Node, operands: Sequence[Monomial]) -> Monomial:
@@ -359,6 +285,34 @@ def _input(at: _Place) -> Fact:
     for word in at.node.attributes.get("known", ()):
         found |= WORDS.get(word, NOTHING)
     return found
+
+
+def _table(at: _Place) -> Fact:
+    """A matrix of numbers: looked at."""
+    values, shape = at.node.attributes["values"], at.node.attributes["shape"]
+    if len(shape) != 2 or len(values) > LARGEST_TABLE or not all(isinstance(x, Fraction) for x in values):
+        return NOTHING
+    columns = shape[1]
+    rows = [values[k : k + columns] for k in range(0, len(values), columns)]
+    lower = all(x == 0 for i, row in enumerate(rows) for x in row[i + 1 :])
+    upper = all(x == 0 for i, row in enumerate(rows) for x in row[:i])
+    found = (LOWER if lower else NOTHING) | (UPPER if upper else NOTHING)
+    if shape[0] == columns and all(rows[i][j] == rows[j][i] for i in range(columns) for j in range(i)):
+        found |= SYMMETRIC | (DEFINITE if _has_positive_pivots(rows) else NOTHING)
+    return found
+
+
+def _has_positive_pivots(rows: Sequence[Sequence[Fraction]]) -> bool:
+    """Whether a symmetric matrix is positive definite, by elimination in exact numbers."""
+    left = [list(row) for row in rows]
+    for k, pivot in enumerate(left):
+        if pivot[k] <= 0:
+            return False
+        for row in left[k + 1 :]:
+            ratio = row[k] / pivot[k]
+            for j in range(k, len(row)):
+                row[j] -= ratio * pivot[j]
+    return True
 
 
 def _add(at: _Place) -> Fact:
@@ -451,6 +405,7 @@ _RULES: Mapping[Op, Rule] = {
     leaves.input_: _input,
     assembly.eye: _always(EVERYTHING),
     assembly.diag: _always(DIAGONAL),
+    assembly.table: _table,
     arithmetic.add: _add,
     arithmetic.mul: _always(NOTHING),  # by its monomial
     arithmetic.cast: _keep(EVERYTHING),
