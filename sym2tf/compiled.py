@@ -26,6 +26,7 @@ from sym2tf.ir.binding import Binding
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
+from sym2tf.passes.contraction import same_operations
 from sym2tf.passes.pipeline import Level, Report, normalize, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
 from sym2tf.structured.compressed import CompressedDerivative
@@ -287,7 +288,13 @@ class CompiledFunction:
             name=self.name,
             title=self.title,
             pullback=pullback if real and inputs else None,
+            replan=self._replan if self.report.ordered else None,
         )
+
+    def _replan(self, sizes: Mapping[str, int]) -> Graph | None:
+        """The graph with contractions in the best order for axes about as long as `sizes`; None where none changes."""
+        graph, _ = optimize(self.lowered, level=self.level, jit=self.jit, sizes=sizes)
+        return None if same_operations(graph, self.graph) else graph
 
     def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
         """The inputs by name, and the sizes that were given, from the arguments of a call.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import threading
@@ -219,3 +220,48 @@ class TestDepthAndSize:
         f = sym2tf.compile(e)
         np.testing.assert_allclose(f(np.array([-1.0, 10.5, 998.5, 5000.0])), [0, 11 * 10.5, 999 * 998.5, 0])
         np.testing.assert_allclose(f.gradient(x)(np.array([-1.0, 10.5, 998.5, 5000.0])), [0, 11, 999, 0])
+
+
+class TestOrderOfContractions:
+    """Where sizes are symbols, the order in which factors meet is that of the data, to a factor of two in each size."""
+
+    def chain(self):
+        n, k, m, p = sp.symbols("n k m p", integer=True, positive=True)
+        a, b, c = (sp.MatrixSymbol(name, *shape) for name, shape in (("A", (n, k)), ("B", (k, m)), ("C", (m, p))))
+        return sym2tf.compile(a * b * c)
+
+    def operands(self, *lengths):
+        rng = np.random.default_rng(0)
+        return [rng.normal(size=shape) for shape in itertools.pairwise(lengths)]
+
+    def test_each_shape_has_its_order_and_shapes_alike_share_one(self):
+        f = self.chain()
+        orders = {}
+        for lengths in [(1, 50, 50, 50), (50, 50, 50, 1), (3, 200, 180, 100), (100, 200, 180, 2)]:
+            xs = self.operands(*lengths)
+            np.testing.assert_allclose(f(*xs), np.linalg.multi_dot(xs), rtol=1e-12, atol=1e-12)
+            program = f._program._variant({"n": lengths[0], "k": lengths[1], "m": lengths[2], "p": lengths[3]})
+            first = next(program.graph[v] for v in program.graph.order if program.graph[v].op.name == "einsum")
+            orders[lengths] = tuple(map(str, first.type.shape))
+        assert [set(shape) for shape in orders.values()] == [{"n", "m"}, {"k", "p"}, {"n", "m"}, {"k", "p"}]
+        assert f.traces == 2
+
+    def test_what_has_one_order_has_one_program(self):
+        f = sym2tf.compile(sp.Sum(X[i] * Y[i], (i, 0, n - 1)))
+        assert not f.report.ordered
+        f(np.ones(3), np.ones(3))
+        assert f._program._variants == {}
+
+    def test_a_tape_and_a_surrounding_function_see_the_same_derivative(self):
+        f, xs = self.chain(), [tf.constant(x) for x in self.operands(2, 40, 3, 30)]
+        with tf.GradientTape() as tape:
+            tape.watch(xs)
+            y = tf.reduce_sum(f(*xs) ** 2)
+        plain = [tf.constant(x) for x in xs]
+        with tf.GradientTape() as other:
+            other.watch(plain)
+            z = tf.reduce_sum((plain[0] @ plain[1] @ plain[2]) ** 2)
+        for ours, theirs in zip(tape.gradient(y, xs), other.gradient(z, plain), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11)
+        inside = tf.function(lambda *ts: f(*ts), autograph=False)
+        np.testing.assert_allclose(inside(*xs), f(*xs), rtol=1e-12)

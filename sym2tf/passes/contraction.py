@@ -75,7 +75,7 @@ def contract(
         {name: contractor.made(where[v]) for name, v in graph.outputs.items()},
         graph.info,
     )
-    if _same(graph, result):
+    if same_operations(graph, result):
         return graph, Counter()
     return result, contractor.fired or Counter({"axes moved": 1})
 
@@ -408,7 +408,7 @@ class Contractor:
         return self.builder.nodes[x].type.shape if isinstance(x, int) else x.node.type.shape
 
 
-def _same(g: Graph, h: Graph) -> bool:
+def same_operations(g: Graph, h: Graph) -> bool:
     """Whether two graphs compute their outputs by the same operations."""
     known: dict[Hashable, int] = {}
     found = []

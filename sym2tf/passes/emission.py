@@ -37,6 +37,7 @@ from sym2tf.passes.masks import independent, masked
 from sym2tf.passes.monomials import UNIT, Alphabet, Factor, Letters, Monomial
 from sym2tf.passes.products import NAMES, Products, union, without_units
 
+ORDERED = "order for typical sizes"  # a step that may come out otherwise where sizes are known
 NOMINAL = 64  # elements along an axis whose length is a symbol
 
 
@@ -144,6 +145,8 @@ class Emitter:
             v, letters = self.cluster(halves.half, halves.letters)
             parts = [*halves.rest, (v, letters), (v, tuple(halves.mirror[letter] for letter in letters))]
         inputs = [frozenset(letters).difference((UNIT,)) for _, letters in parts]
+        if len(inputs) > 2 and any(isinstance(self.alphabet.sizes[letter], Dim) for letter in lengths):
+            self.fired[ORDERED] += 1
         output = frozenset(letter for letters in inputs for letter in letters).intersection(order)
         for step in planning.order_of(inputs, output, lengths):
             taken = [parts.pop(k) for k in sorted(step, reverse=True)]

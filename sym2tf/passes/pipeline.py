@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from sym2tf.errors import ArgumentError
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.passes.assembly import assemble
 from sym2tf.passes.contraction import contract
+from sym2tf.passes.emission import ORDERED
 from sym2tf.passes.guards import without_guards
 from sym2tf.passes.linalg import choose_algorithms, has_linear_algebra
 from sym2tf.passes.machine import choose_machine_operations
@@ -61,6 +62,11 @@ class Report:
         """How often each rule was applied, by all passes together."""
         return sum((record.fired for record in self.records), Counter[str]())
 
+    @property
+    def ordered(self) -> bool:
+        """Whether factors of a contraction met in an order that other sizes may change."""
+        return ORDERED in self.fired
+
     def __iter__(self) -> Iterator[PassRecord]:
         return iter(self.records)
 
@@ -96,7 +102,9 @@ class Report:
 
 
 @collection_paused()
-def optimize(graph: Graph, *, level: str = "stable", jit: bool = False) -> tuple[Graph, Report]:
+def optimize(
+    graph: Graph, *, level: str = "stable", jit: bool = False, sizes: Mapping[str, int] | None = None
+) -> tuple[Graph, Report]:
     """The graph made small and quick, and the report of how.
 
     Args:
@@ -105,6 +113,8 @@ def optimize(graph: Graph, *, level: str = "stable", jit: bool = False) -> tuple
             `"real"` also what is equal in exact arithmetic; `"stable"` (the default) also takes forms
             that are more accurate than what they replace, and no new cancellation.
         jit: choose nothing that XLA cannot compile.
+        sizes: about how long axes are whose length is a symbol; the order of contractions depends on it, and nothing
+            else does. `Report.ordered` says whether there was a choice.
 
     Raises:
         ArgumentError: an unknown level.
@@ -120,19 +130,22 @@ def optimize(graph: Graph, *, level: str = "stable", jit: bool = False) -> tuple
         records.append(PassRecord(step.name, before, len(graph), time.perf_counter() - start, fired))
         return fired
 
+    contraction = Pass(
+        "contraction", lambda g, level: contract(g, exact=level == "exact", split=level == "real", sizes=sizes)
+    )
     algorithms = Pass("linear algebra", lambda g, level: choose_algorithms(g, exact=level == "exact", jit=jit))
     run(PRUNE)
     run(REWRITE)
     if level != "exact" and run(ASSEMBLE):  # a sum makes 0 of -0.0
         run(REWRITE)
     for _ in range(ROUNDS):
-        if not run(CONTRACT):
+        if not run(contraction):
             break
         run(REWRITE)
     for _ in range(ROUNDS):
         if not has_linear_algebra(graph) or not run(algorithms):
             break
-        run(CONTRACT)
+        run(contraction)
         run(REWRITE)
     run(SHARE)
     for _ in range(ROUNDS):

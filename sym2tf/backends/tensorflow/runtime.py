@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import linecache
-import re
 import os
+import re
 import sys
 import threading
 import weakref
@@ -22,11 +22,13 @@ from sym2tf.ir.dims import evaluate_size, size_names
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.lazy import lazy
+from sym2tf.passes.contraction import same_operations
 from sym2tf.trees import leaves
 
 tf = lazy("tensorflow")
 _record = lazy("tensorflow.python.eager.record")
 _numbers = itertools.count(1)
+_MOST_PLANS = 200  # patterns of sizes for which a better order was looked for
 _forked = False
 
 
@@ -80,6 +82,7 @@ class Program:
         jit: compile with XLA.
         pullback: makes the program of the vector-Jacobian product (primals, then cotangents of the real outputs);
             called the first time that a `GradientTape` asks.
+        replan: gives the graph that is better for axes about as long as it is told, or None for the same graph.
         name, title: for the source.
     """
 
@@ -90,6 +93,7 @@ class Program:
         dtype: str = "float64",
         jit: bool = False,
         pullback: Callable[[], Program] | None = None,
+        replan: Callable[[Mapping[str, int]], Graph | None] | None = None,
         name: str = "f",
         title: str = "",
     ) -> None:
@@ -100,7 +104,10 @@ class Program:
         self.source = generate_source(graph, dtype=dtype, name=name, title=title)
         self.types = input_types(graph)
         self.binding = Binding(graph)
-        self.traces = 0
+        self._own_traces = 0
+        self._name, self._title = name, title
+        self._replan = replan
+        self._variants: dict[tuple[int, ...], Program] = {}
         self._pullback_maker = pullback
         self._pullback: Program | None = None
         self._lock = threading.RLock()
@@ -130,7 +137,11 @@ class Program:
         tensors = [convert(value) for convert, value in zip(self.converters, values, strict=True)]
         extra: list[Any] = []
         if self._sized:
-            tensors, extra = self._fit(tensors, sizes or {})
+            tensors, extra, bound = self._fit(tensors, sizes or {})
+            if self._replan is not None and bound:
+                variant = self._variant(bound)
+                if variant is not self:
+                    return variant(tensors, sizes)
         if not tf.executing_eagerly():
             return self.differentiable(*tensors, *extra)
         try:
@@ -141,6 +152,35 @@ class Program:
             self._explain(tensors, str(error))
             raise
         return answers
+
+    @property
+    def traces(self) -> int:
+        """How often TensorFlow has traced it, or a variant of it for other sizes."""
+        return self._own_traces + sum(p.traces for p in set(self._variants.values()) if p is not self)
+
+    def _variant(self, sizes: Mapping[str, int]) -> Program:
+        """The program that is best for `sizes`, to a factor of two in each; data of like sizes share one."""
+        key = tuple(sizes.get(name, 0).bit_length() for name in self.binding.names)
+        found = self._variants.get(key)
+        return found if found is not None else self._planned(key)
+
+    def _planned(self, key: tuple[int, ...]) -> Program:
+        with self._lock:
+            if key not in self._variants:
+                assert self._replan is not None
+                known = len(self._variants) >= _MOST_PLANS
+                typical = {name: 3 * 2**bits // 4 for name, bits in zip(self.binding.names, key, strict=True)}
+                graph = None if known else self._replan(typical)
+                self._variants[key] = self if graph is None else self._like(graph)
+            return self._variants[key]
+
+    def _like(self, graph: Graph) -> Program:
+        """The program of another graph for the same function; equal graphs share one."""
+        for program in self._variants.values():
+            if same_operations(program.graph, graph):
+                return program
+        options: dict[str, Any] = {"dtype": self.dtype, "jit": self.jit, "name": self._name, "title": self._title}
+        return Program(graph, pullback=self._pullback_maker, **options)
 
     def differentiable(self, *tensors: Any) -> list[Any]:
         """The outputs, recorded on any watching tape with sym2tf's own derivative."""
@@ -188,11 +228,11 @@ class Program:
                 function = tf.function(flat, autograph=False, jit_compile=True if self.jit else None)
                 sized = {s: tf.TensorSpec([], tf.int64, name=s) for s in self._size_names}
                 self._traced[key] = function.get_concrete_function(*specs, **sized)
-                self.traces += 1
+                self._own_traces += 1
             return self._traced[key]
 
-    def _fit(self, tensors: list[Any], given: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
-        """Check core shapes, cut prefixes, and hand out the sizes that no data determine."""
+    def _fit(self, tensors: list[Any], given: Mapping[str, int]) -> tuple[list[Any], list[Any], Mapping[str, int]]:
+        """Check core shapes, cut prefixes, and hand out the sizes that no data determine, and all that are known."""
         shapes = {}
         for (name, type_), tensor in zip(self.types.items(), tensors, strict=True):
             if tensor.shape.rank is None:
@@ -204,8 +244,8 @@ class Program:
             self._refuse_loose(shapes, given)
             if given:
                 tensors = [self._prefix(t, type_, sizes) for t, type_ in zip(tensors, self.types.values(), strict=True)]
-            return tensors, [tf.constant(sizes[s], tf.int64) for s in self.source.sizes]
-        return self._fit_dynamic(tensors, given)
+            return tensors, [tf.constant(sizes[s], tf.int64) for s in self.source.sizes], sizes
+        return *self._fit_dynamic(tensors, given), {}
 
     def _refuse_loose(self, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, int]) -> None:
         """Generated code takes a size from the data that determine it, and a prefix only says the length of an axis."""
