@@ -51,9 +51,7 @@ def sparse_and_dense(graph, data, sizes, *, symmetric=False, wrt=None):
     subscripts = {k: np.asarray(d) for k, d in data.items() if np.asarray(d).dtype.kind == "i"}
     plan = make_plan(best, places, sizes, subscripts, symmetric=symmetric)
     made = sweeps(graph, wrt, plan.mode, single=plan.single, picked=plan.picked)
-    extra = dict(zip(made.colours, plan.colours, strict=False))
-    if made.palette:
-        extra[made.palette] = np.arange(plan.count)
+    extra = {made.palette: np.arange(plan.count), made.colours: plan.colours} if made.palette else {}
     if made.places:
         extra[made.places] = plan.places
     (entries,) = evaluate(made.graph.validate(), {**data, **extra}, sizes).values()

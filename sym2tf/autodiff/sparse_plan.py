@@ -44,7 +44,7 @@ class Plan:
         single: one direction, all of ones.
         picked: the entries are gathered from the answers; else they are the answers.
         count: how many directions it takes.
-        colours: for each input (mode `columns`) or output (`rows`) the colour of each element.
+        colours: the colour of each element of the inputs (mode `columns`) or outputs (`rows`), one after the other.
         places: where each entry stands in the answers.
     """
 
@@ -54,7 +54,7 @@ class Plan:
     single: bool
     picked: bool
     count: int
-    colours: tuple[Array, ...]
+    colours: Array
     places: Array
 
 
@@ -119,7 +119,6 @@ def make_plan(
             rows.flags.writeable = columns.flags.writeable = False
             shape = math.prod(outputs[j]), math.prod(inputs[k])
             patterns[name_of(name, k)], slices[name_of(name, k)] = Pattern(rows, columns, shape), part
-    sides, bounds = (outputs, blocks.tops) if chosen.mode == "rows" else (inputs, blocks.lefts)
     height, width = blocks.shape
     answers = height * width if chosen.mode == "dense" else chosen.count * (width if chosen.mode == "rows" else height)
     dense = chosen.mode == "dense"
@@ -130,9 +129,7 @@ def make_plan(
         single=chosen.count == 1 and not dense,
         picked=len(chosen.places) != answers or not np.array_equal(chosen.places, np.arange(answers)),
         count=chosen.count,
-        colours=()
-        if dense
-        else tuple(chosen.colours[bounds[k] : bounds[k + 1]].reshape(shape) for k, shape in enumerate(sides)),
+        colours=chosen.colours,
         places=chosen.places,
     )
 

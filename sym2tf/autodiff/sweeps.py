@@ -15,12 +15,12 @@ from sym2tf.ir.dims import Size, size_symbol
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
 from sym2tf.ops.arithmetic import cast
-from sym2tf.ops.assembly import concat, reshape
+from sym2tf.ops.assembly import concat, reshape, stack
 from sym2tf.ops.gathering import gathered
-from sym2tf.ops.indexing import expand
+from sym2tf.ops.indexing import expand, slice_
 from sym2tf.ops.leaves import input_
 from sym2tf.ops.logic import equal
-from sym2tf.ops.values import Value, constant, with_rank, with_shape
+from sym2tf.ops.values import Value, constant, with_shape
 
 Mode = Literal["columns", "rows", "dense"]
 OUTPUT = "entries"
@@ -32,13 +32,13 @@ class Sweeps(NamedTuple):
     Attributes:
         graph: inputs as before, then those of the plan.
         palette: all colours, in order; None where one direction is enough.
-        colours: for each input (mode `columns`) or output (`rows`) the colour of each element.
+        colours: the colour of each element of the inputs (mode `columns`) or outputs (`rows`), one after the other.
         places: for each entry where it stands in the answers, flat; None where they are the entries.
     """
 
     graph: Graph
     palette: str | None
-    colours: tuple[str, ...]
+    colours: str | None
     places: str | None
 
 
@@ -73,17 +73,18 @@ def sweeps(graph: Graph, wrt: Wrt, mode: Mode, *, single: bool = False, picked: 
         return name, Value(builder, added[-1])
 
     seeds = base.inputs[len(graph.inputs) :]
-    palette, colours = None, list[str]()
+    palette = colours = None
     where: dict[int, int] = {}
-    if seeds and not single:
+    if seeds and single:
+        where = {v: with_shape(constant(builder, 1, Kind.REAL), base[v].type.shape).id for v in seeds}
+    elif seeds:
+        shapes = [base[v].type.shape[1:] for v in seeds]
         palette, listed = new_input("palette", (number,))
-    for v in seeds:
-        if single:
-            where[v] = with_shape(constant(builder, 1, Kind.REAL), base[v].type.shape).id
-        else:
-            name, colour = new_input("colour", base[v].type.shape[1:])
-            colours.append(name)
-            where[v] = _seed(listed, colour).id
+        total: Size = 0
+        for shape in shapes:
+            total = total + _count(shape)
+        colours, colour = new_input("colours", (total,))
+        where = dict(zip(seeds, [seed.id for seed in _seeds(listed, colour, shapes)], strict=True))
     for v in base.order:
         if v not in where:
             where[v] = builder.copy_node(base, v, [where[u] for u in base.operands(v)])
@@ -95,7 +96,7 @@ def sweeps(graph: Graph, wrt: Wrt, mode: Mode, *, single: bool = False, picked: 
     inputs = [where[v] for v in base.inputs[: len(graph.inputs)]]
     labels = {**base.info.get("labels", {}), OUTPUT: "entries"}
     made = builder.build([*inputs, *added], {OUTPUT: answers.id}, {**base.info, "labels": labels})
-    return Sweeps(made, palette, tuple(colours), places)
+    return Sweeps(made, palette, colours, places)
 
 
 _DERIVATIVES: dict[Mode, Callable[[Graph, Wrt, tuple[Size, ...]], Graph]] = {
@@ -127,18 +128,26 @@ def _fresh(name: str, taken: set[str]) -> str:
     return found
 
 
-def _seed(palette: Value, colour: Value) -> Value:
-    """Ones where an element has the colour: shape `(colours, *shape)`."""
-    shape = (*palette.shape, *colour.shape)
-    for _ in colour.shape:
-        palette = expand(palette, axis=-1)
-    return with_shape(cast(equal(palette, with_rank(colour, len(shape))), kind=Kind.REAL), shape)
+def _seeds(palette: Value, colours: Value, shapes: Sequence[tuple[Size, ...]]) -> list[Value]:
+    """For each shape ones where an element has the colour: `(number of colours, *shape)`."""
+    every: Value = cast(equal(expand(palette, axis=-1), expand(colours, axis=-2)), kind=Kind.REAL)
+    seeds = []
+    start: Size = 0
+    for shape in shapes:
+        count = _count(shape)
+        part: Value = every if len(shapes) == 1 else slice_(every, axis=-1, start=start, size=count)
+        seeds.append(part if len(shape) == 1 else reshape(part, rank=1, shape=shape))
+        start = start + count
+    return seeds
 
 
 def _flat(answers: Sequence[Value], front: tuple[Size, ...]) -> Value:
     """Answers side by side behind the axes in `front`, and all in one row."""
-    parts = [_in_a_row(a, a.type.rank - len(front)) for a in answers]
-    whole: Value = parts[0] if len(parts) == 1 else concat(*parts, axis=-1)
+    if len(answers) > 1 and all(a.type.rank == len(front) for a in answers):
+        whole: Value = stack(*answers, axis=-1)
+    else:
+        parts = [_in_a_row(a, a.type.rank - len(front)) for a in answers]
+        whole = parts[0] if len(parts) == 1 else concat(*parts, axis=-1)
     return _in_a_row(whole, whole.type.rank)
 
 

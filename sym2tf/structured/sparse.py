@@ -117,9 +117,8 @@ class SparseDerivative:
             return np.zeros(0), plan
         graph, program = self._program(plan.mode, plan.single, plan.picked)
         named = dict(values) | given
-        if graph.palette is not None:
-            named[graph.palette] = np.arange(plan.count)
-        named |= dict(zip(graph.colours, plan.colours, strict=False))  # there are none to give for a single direction
+        if graph.palette is not None and graph.colours is not None:
+            named |= {graph.palette: np.arange(plan.count), graph.colours: plan.colours}
         if graph.places is not None:
             named[graph.places] = plan.places
         return program(**named), plan
