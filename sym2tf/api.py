@@ -57,10 +57,12 @@ def to_sympy(thing: Any) -> Any:
     """A graph or compiled function raised back to SymPy, so that people can read what was derived.
 
     Returns:
-        The structure that a call returns, with expressions as leaves.
+        The structure that a call returns, with expressions as leaves: matrix expressions where all tensors are
+        matrices; otherwise a tensor is its element at free indices.
 
     Raises:
         ResourceLimitError: an expression would be too large to read.
+        GraphError: an operation for which SymPy has no notation.
     """
     graph = _graph(thing)
     raised = raise_to_sympy(graph)

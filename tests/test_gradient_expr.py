@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -312,3 +314,19 @@ def test_several_variables_give_a_tuple_and_structures_stay() -> None:
     assert by_w == 2 * X.T * residual
     assert by_y.shape == (n, 1)
     assert f.gradient_expr("w") == f.gradient_expr(wrt=w) == {"loss": by_w}
+
+
+def test_the_page_on_derivatives_runs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "derivatives.md").read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 5
+    for block in blocks:
+        exec(compile(block, "derivatives.md", "exec"), namespace)
+
+
+def test_what_cannot_be_differentiated_or_read_is_a_typed_error() -> None:
+    with pytest.raises(sym2tf.errors.DifferentiationError, match="scalar"):
+        sym2tf.compile(X * w).gradient_expr(w)
+    with pytest.raises(sym2tf.errors.ArgumentError, match="no input"):
+        sym2tf.compile(residual.T * residual).gradient_expr("q")
