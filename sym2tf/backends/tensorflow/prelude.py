@@ -34,12 +34,15 @@ def transpose_core(x: Any, axes: Any) -> Any:
 def stack_core(parts: Any, axis: int) -> Any:
     """Tensors side by side along a new axis (negative); batch axes broadcast."""
     parts = [tf.convert_to_tensor(part) for part in parts]
+    distinct = {id(part): part for part in parts}
     if any(part.shape != parts[0].shape or not part.shape.is_fully_defined() for part in parts):
-        shape = tf.shape(parts[0])
-        for part in parts[1:]:
-            shape = tf.broadcast_dynamic_shape(shape, tf.shape(part))
-        parts = [tf.broadcast_to(part, shape) for part in parts]
-    return tf.stack(parts, axis)
+        shape = []
+        for rank in sorted({part.shape.rank for part in parts}):
+            shapes = tf.stack(tf.shape_n([part for part in distinct.values() if part.shape.rank == rank]))
+            longest = tf.where(tf.reduce_any(shapes == 0, 0), 0, tf.reduce_max(shapes, 0))
+            shape = tf.broadcast_dynamic_shape(shape, longest)
+        distinct = {key: tf.broadcast_to(part, shape) for key, part in distinct.items()}
+    return tf.stack([distinct[id(part)] for part in parts], axis)
 
 
 def concat_core(parts: Any, axis: int) -> Any:
@@ -140,8 +143,8 @@ def softmax_core(x: Any, axes: Any) -> Any:
 
 
 def softplus(x: Any) -> Any:
-    """log(1 + exp(x)) without overflow; twice as quick as TensorFlow's kernel."""
-    return tf.maximum(x, 0.0) + tf.math.log1p(tf.exp(-tf.abs(x)))
+    """log(1 + exp(x)) without overflow; twice as quick as TensorFlow's kernel, and right on a tape at 0."""
+    return tf.nn.relu(x) + tf.math.log1p(tf.exp(tf.minimum(x, -x)))
 
 
 def expm1(x: Any) -> Any:
