@@ -20,7 +20,7 @@ from sym2tf.autodiff.derivatives import gradient, jacobian, jvp, vjp
 from sym2tf.backends.mpmath import evaluate as evaluate_mpmath
 from sym2tf.backends.numpy import evaluate
 from sym2tf.backends.tensorflow import direct
-from sym2tf.errors import ArgumentError, JitError, ShapeError
+from sym2tf.errors import ArgumentError, DtypeError, JitError, ShapeError
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
@@ -261,6 +261,18 @@ def test_compiled_functions_of_matrices_agree_with_numpy() -> None:
     close(in_v, 2 * inv @ b, 1e-12)
     batch = np.stack([definite(4, seed) for seed in range(3)])
     close(f(batch, b), [f(one, b) for one in batch], 1e-12)
+
+
+def test_a_dtype_without_kernels_is_refused_by_name() -> None:
+    f = sym2tf.compile(A.I, dtype="float16")
+    with pytest.raises(DtypeError, match=r"no float16 kernel for inverse \(it has float64, float32\)"):
+        f(np.eye(3))
+
+
+def test_singular_matrices_are_told_by_tensorflow() -> None:
+    f = sym2tf.compile(A.I * v)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not invertible"):
+        f(np.zeros((3, 3)), np.ones((3, 1)))
 
 
 # Derivatives where they are delicate
