@@ -142,6 +142,12 @@ def test_activations_are_ordinary_functions(cls):
     assert cls(x).is_real is None
 
 
+@pytest.mark.parametrize("cls", ACTIVATIONS)
+def test_check_finds_nothing_wrong_with_activations(cls):
+    """Values against 50 digits, derivatives against differences and a tape over the generated code, 0 included."""
+    assert sym2tf.compile(cls(x)).check().ok
+
+
 def test_values_at_special_points_are_exact():
     assert nn.sigmoid(0) == sp.Rational(1, 2)
     assert (nn.sigmoid(sp.oo), nn.sigmoid(-sp.oo)) == (1, 0)
