@@ -31,7 +31,7 @@ from sym2tf.ops.indexing import broadcast, expand, squeeze, sum_, transpose
 from sym2tf.ops.leaves import const
 from sym2tf.ops.logic import not_, select
 from sym2tf.passes.counting import use_counts
-from sym2tf.passes.elementwise import Elementwise
+from sym2tf.passes.elementwise import Elementwise, Move
 from sym2tf.passes.emission import Emitter
 from sym2tf.passes.monomials import (
     UNIT,
@@ -136,13 +136,15 @@ class Contractor:
         """A node as it is, on operands that are made."""
         if not node.op.elementwise or not operands:
             return self.builder.add(node.op, operands, node.attributes, origin=node.origin, stage=node.stage)
-        v, axes = self.elementwise.add(node, operands)
-        if not axes:
-            return v
+        v, moves = self.elementwise.add(node, operands)
+        return Form((self.moved(v, moves),), node) if moves else v
+
+    def moved(self, v: int, moves: Iterable[Move]) -> Monomial:
+        """A node with its axes moved."""
         m = self.atom(v)
-        for axis in axes:
-            m = expanded(m, axis)
-        return Form((m,), node)
+        for op, attributes in moves:
+            m = expanded(m, attributes["axis"]) if op is expand else transposed(m, attributes["axes"])
+        return m
 
     # Forms
 
@@ -227,12 +229,12 @@ class Contractor:
             reduced = replace(m, output=tuple(x for x in m.output if x not in own or x == UNIT), eyes=())
             short = tuple(x if x in m.letters else UNIT for x in reduced.output)
             parts.append(self.emitter.value(replace(reduced, output=short), node.type.kind))
-        v, axes = self.elementwise.add(Node(add, {}, node.type, stage=node.stage), parts)
-        shape = self.builder.nodes[v].type.shape
+        whole = self.moved(*self.elementwise.add(Node(add, {}, node.type, stage=node.stage), parts))
         kept = [x for x in first.output if x not in partners or x == UNIT]
-        here = [x for k, x in enumerate(kept) if k - len(kept) not in axes]
-        letters = tuple(UNIT if d == 1 else x for x, d in zip(here, shape, strict=True))
-        return replace(first, factors=((v, letters),), masks=(), count=1)
+        names = dict(zip(whole.output, kept, strict=True)) | {UNIT: UNIT}
+        ((v, letters),) = whole.factors
+        named = tuple(names[letter] for letter in letters)
+        return replace(first, factors=((v, named),), masks=(), count=1)
 
     def lengthened(self, m: Monomial, shape: Sequence[Size]) -> Monomial:
         """A term with every axis in the full length of the value."""
@@ -286,14 +288,11 @@ class Contractor:
 
     def seen(self, v: int) -> Monomial:
         """A node as a monomial, through the new axes that it was given."""
-        axes = []
+        moves: list[Move] = []
         while self.builder.nodes[v].op is expand:
-            axes.append(self.builder.nodes[v].attributes["axis"])
+            moves.insert(0, (expand, self.builder.nodes[v].attributes))
             (v,) = self.builder.operands[v]
-        m = self.atom(v)
-        for axis in reversed(axes):
-            m = expanded(m, axis)
-        return m
+        return self.moved(v, moves)
 
     def product(self, node: Node, operands: Sequence[int | Form]) -> int | Form | None:
         """A product of values, each term with each."""

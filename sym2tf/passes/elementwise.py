@@ -1,17 +1,23 @@
-"""Elementwise operations before new axes and broadcasts instead of after them: fewer elements are computed."""
+"""Elementwise operations before new axes, broadcasts and transpositions instead of after them.
+
+Fewer elements are computed, and the transposed value, which others may use as it is, is computed once.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sym2tf.ir.dims import Size
 from sym2tf.ir.graph import Builder, Node
-from sym2tf.ops.indexing import broadcast, expand, squeeze
+from sym2tf.ir.op import Op
+from sym2tf.ops.indexing import broadcast, expand, squeeze, transpose
 from sym2tf.ops.leaves import const
 
 Axes = frozenset[int]  # negative
+Move = tuple[Op, Mapping[str, Any]]  # a movement of axes and its attributes
 
 
 class Elementwise:
@@ -22,25 +28,38 @@ class Elementwise:
         self.fired = fired
         self.exact = exact
 
-    def add(self, node: Node, operands: Sequence[int]) -> tuple[int, list[int]]:
-        """`node` on `operands`: the new node, and the axes of length 1 that it still lacks.
-
-        These are numbered in the result and stand in the order in which to add them.
-        """
+    def add(self, node: Node, operands: Sequence[int]) -> tuple[int, list[Move]]:
+        """`node` on `operands`: the new node, and the movements of axes that it still lacks, in order."""
         operands = self.without_broadcasts(operands)
         axes = self.common(operands)
         if axes:
             operands = [self.drop(u, axes) for u in operands]
             self.fired["before new axes"] += 1
+        moves: list[Move] = [(expand, {"axis": axis}) for axis in sorted(axes, reverse=True)]
+        moved = [u for u in operands if any(d != 1 for d in self.shape(u))]
+        turned = {self.turn(u) for u in moved}
+        if len(turned) == 1 and None not in turned:
+            (order,) = turned
+            operands = [self.builder.operands[u][0] if u in moved else u for u in operands]
+            moves.insert(0, (transpose, {"axes": order}))
+            self.fired["before a transposition"] += 1
         if node.op.associative and node.op.commutative and not self.exact and len(operands) > 2:
             operands = self.grouped(node, operands)
         made = self.builder.add(node.op, operands, node.attributes, origin=node.origin, stage=node.stage)
-        return made, sorted(axes, reverse=True)
+        return made, moves
 
-    def common(self, operands: Iterable[int]) -> Axes:
-        """The axes that every operand was given; a number was given all of its own."""
+    def turn(self, v: int) -> tuple[int, ...] | None:
+        """The order of axes if `v` transposes all of its axes."""
+        node = self.builder.nodes[v]
+        axes: tuple[int, ...] | None = node.attributes["axes"] if node.op is transpose else None
+        return axes if axes is not None and len(axes) == len(self.shape(v)) else None
+
+    def common(self, operands: Sequence[int]) -> Axes:
+        """The axes that an operand was given and along which no other is longer; a number was given all of its own."""
+        given = [self.new_axes(u) for u in operands if not self.is_number(u)]
         known = [self.new_axes(u) for u in operands]
-        return frozenset.intersection(*known)
+        short = frozenset.intersection(*(_short(self.shape(u)) for u in operands))
+        return short & frozenset().union(*(given or known))
 
     def new_axes(self, v: int) -> Axes:
         """The axes of length 1 that `expand` nodes have made, as axes of `v`."""
@@ -61,9 +80,9 @@ class Elementwise:
             if len(same) == 1:
                 kept.append(same[0])
                 continue
-            made, axes = self.add(replace(node, origin=None), same)
-            for axis in axes:
-                made = self.builder.add(expand, [made], {"axis": axis}, stage=node.stage)
+            made, moves = self.add(replace(node, origin=None), same)
+            for op, attributes in moves:
+                made = self.builder.add(op, [made], attributes, stage=node.stage)
             kept.append(made)
         return kept
 
@@ -116,3 +135,8 @@ class Elementwise:
     def shape(self, v: int) -> tuple[Size, ...]:
         """The core shape of a node."""
         return self.builder.nodes[v].type.shape
+
+
+def _short(shape: Sequence[Size]) -> Axes:
+    """The axes of length 1."""
+    return frozenset(k - len(shape) for k, d in enumerate(shape) if d == 1)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from sym2tf.ir.dims import Dim, Size, evaluate_size, size_names
 from sym2tf.ir.graph import Builder
@@ -56,6 +56,7 @@ class Emitter:
         self.alphabet = alphabet
         self.products = Products(builder, alphabet, fired)
         self.fired = fired
+        self.pairs: dict[Hashable, tuple[int, tuple[int, ...]]] = {}  # einsums that there are, however they are turned
         self._hints = sizes
 
     def value(self, m: Monomial, kind: Kind) -> int:
@@ -221,11 +222,21 @@ class Emitter:
             whole = self.products.whole([a, b], order if order is not None and not over else union(a[1], b[1]))
             return self.total(whole, over)
         (a, b), output = self.as_matrices(a, b, order, kept)
+        known = sorted((a, b))
+        places = {letter: k for k, letter in enumerate(dict.fromkeys((*known[0][1], *known[1][1])))}
+        both = tuple((v, tuple(places[letter] for letter in letters)) for v, letters in known)
+        key: Hashable = (both, frozenset(places[letter] for letter in output))
+        if key in self.pairs:  # perhaps with the letters of the result in another order, which costs less to turn
+            v, order_there = self.pairs[key]
+            letter_of = {k: letter for letter, k in places.items()}
+            return v, tuple(letter_of[k] for k in order_there)
         names = dict(zip(dict.fromkeys((*a[1], *b[1])), NAMES, strict=False))
         subscripts = tuple("".join(names[letter] for letter in letters) for _, letters in (a, b))
         attributes = {"inputs": subscripts, "output": "".join(names[letter] for letter in output)}
         self.fired["einsum"] += 1
-        return self.builder.add(einsum, [a[0], b[0]], attributes), output
+        v = self.builder.add(einsum, [a[0], b[0]], attributes)
+        self.pairs[key] = v, tuple(places[letter] for letter in output)
+        return v, output
 
     def as_matrices(
         self, a: Factor, b: Factor, order: Letters | None, kept: frozenset[int]

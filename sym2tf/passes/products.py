@@ -18,6 +18,9 @@ from sym2tf.passes.monomials import UNIT, Alphabet, Factor, Letters
 
 NAMES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+# TensorFlow's elementwise kernels broadcast at most five runs of axes; batch axes that only broadcast make up two.
+MOST_RUNS = 3
+
 
 class Products:
     """Adds elementwise products of factors to a builder."""
@@ -28,8 +31,12 @@ class Products:
         self.fired = fired
 
     def whole(self, factors: Sequence[Factor], order: Letters) -> Factor:
-        """The elementwise product, with one axis for each letter of `order`."""
+        """The elementwise product, with the letters of `order`; in another order where all factors agree on one."""
         groups, numbers = self.grouped(factors, order)
+        if len(groups) == 1 and len(groups[0][0]) == len(order):
+            return self.group(*groups[0], order, numbers)
+        if _runs([own for own, _ in groups], order) > MOST_RUNS:
+            groups = [self.outer(groups, order)]
         operands = [*numbers]
         for own, members in groups:
             if len(own) == len(order):
@@ -37,6 +44,19 @@ class Products:
             else:
                 operands.append(self.placed(self.group(own, members, order), order))
         return self.product(operands, len(order)), order
+
+    def outer(
+        self, groups: Iterable[tuple[frozenset[int], list[Factor]]], order: Letters
+    ) -> tuple[frozenset[int], list[Factor]]:
+        """Tensors whose axes alternate, multiplied by `einsum`, two at a time."""
+        made, *others = (self.unit_free(self.group(own, members, order)) for own, members in groups)
+        for other in others:
+            names = dict(zip(dict.fromkeys((*made[1], *other[1])), NAMES, strict=False))
+            output = tuple(letter for letter in order if letter in names)
+            inputs = tuple("".join(names[letter] for letter in letters) for _, letters in (made, other))
+            attributes = {"inputs": inputs, "output": "".join(names[letter] for letter in output)}
+            made = self.builder.add(einsum, [made[0], other[0]], attributes), output
+        return frozenset(made[1]), [made]
 
     def grouped(
         self, factors: Sequence[Factor], order: Letters
@@ -67,7 +87,8 @@ class Products:
         """The product of factors that have the same letters, and of numbers."""
         if len(members) == 1 and not numbers:
             return members[0]
-        target = tuple(letter for letter in order if letter in own)
+        orders = {without_units(letters) for _, letters in members if own.issubset(letters)}
+        target = orders.pop() if len(orders) == 1 else tuple(letter for letter in order if letter in own)
         placed = [self.placed(factor, target) for factor in members]
         return self.product([*numbers, *placed], len(target)), target
 
@@ -164,3 +185,9 @@ def union(a: Letters, b: Letters) -> Letters:
     """The letters of both, those of the longer one in its order."""
     longer, other = (a, b) if len(a) >= len(b) else (b, a)
     return tuple(dict.fromkeys(letter for letter in (*longer, *other) if letter != UNIT))
+
+
+def _runs(groups: Sequence[frozenset[int]], order: Letters) -> int:
+    """How often, along the axes of a product, others of its factors take over, and one for the first."""
+    holders = [[letter in own for own in groups] for letter in order]
+    return sum(k == 0 or holders[k] != holders[k - 1] for k in range(len(holders))) if len(groups) > 1 else 0
