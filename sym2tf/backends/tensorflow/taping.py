@@ -30,6 +30,8 @@ def taped_gradient(
     extra = [tf.constant(sizes[name], tf.int64) for name in program.source.sizes]
     try:
         return _taped(program, named, extra, output, wrt)
+    except LookupError:  # an operation for which TensorFlow has no gradient, such as LU factors
+        return [np.full(named[name].shape, np.nan) for name in wrt]
     except tf.errors.InvalidArgumentError:  # what TensorFlow makes of one singular matrix among many
         count = max(len(tensor) for tensor in named.values())
         points = [{name: tensor[k : k + 1] for name, tensor in named.items()} for k in range(count)]
@@ -51,5 +53,7 @@ def _taped(program: Program, named: Mapping[str, Any], extra: Sequence[Any], out
 def _or_nan(program: Program, named: Mapping[str, Any], extra: Sequence[Any], output: int, wrt: Sequence[str]) -> Any:
     try:
         return _taped(program, named, extra, output, wrt)
+    except LookupError:  # an operation for which TensorFlow has no gradient, such as LU factors
+        return [np.full(named[name].shape, np.nan) for name in wrt]
     except tf.errors.InvalidArgumentError:
         return [np.full(named[name].shape, np.nan) for name in wrt]
