@@ -279,6 +279,12 @@ def test_sizes_follow_from_several_data_together() -> None:
         evaluate(graph, {"w": np.ones(9), "x": np.ones(2)})
 
 
+def test_a_symbol_that_would_reach_below_zero_as_an_index_is_a_length() -> None:
+    graph = lower(x[n - 1 - g[i]] * y[i] + y[n - 1])
+    answer = evaluate(graph, {"g": G, "x": X, "y": Y}, {"n": N})["out"]
+    np.testing.assert_allclose(answer, X[N - 1 - G] * Y + Y[-1])
+
+
 def test_what_is_read_through_data_may_have_any_length() -> None:
     graph = lower(sp.Sum(x[g[i]] * y[i], (i, 0, n - 1)))
     assert evaluate(graph, {"g": [0, 41], "x": np.arange(42), "y": np.ones(2)})["out"] == 41
@@ -461,5 +467,5 @@ def test_a_model_with_one_constant_for_each_group_is_fitted_in_one_step() -> Non
     due = np.linalg.lstsq(design, seen, rcond=None)[0]
     np.testing.assert_allclose([*found.params["b"], found.params["s"]], due, rtol=1e-12)
     assert "solved in one step" in str(found)
-    with pytest.raises(DataError, match="g stands in a subscript and must be integers, but holds 0.5"):
+    with pytest.raises(DataError, match=r"g stands in a subscript and must be integers, but holds 0\.5"):
         sym2tf.fit(cost, data={x: at, y: seen, g: np.full(40, 0.5)}, params={level: np.zeros(3), slope: 0})

@@ -105,11 +105,16 @@ def _divisors(subscripts: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_length(symbol: Any, subscripts: Iterable[Any]) -> bool:
-    """Whether a free symbol can only be a length, as in `x[n - 1]`: an index, which counts from 0, would reach -1."""
+    """Whether a free symbol can only be a length, as in `x[n - 1 - i]`: an index, which counts from 0, would reach -1."""
     if not isinstance(symbol, sp.Symbol) or not symbol.is_integer:
         return False
-    offsets = [subscript - symbol for subscript in subscripts]
-    return all(offset.is_Integer and offset.is_negative for offset in offsets)
+    for subscript in subscripts:
+        terms = (subscript - symbol).as_coefficients_dict()
+        first = terms.pop(sp.S.One, sp.S.Zero)  # where the other indices are 0
+        others = all(isinstance(t, sp.Symbol | sp.Idx | sp.Indexed) and t != symbol for t in terms)
+        if not others or not (first.is_Integer and first.is_negative):
+            return False
+    return True
 
 
 def _idx_bounds(indices: Iterable[Any]) -> Iterator[Any]:
