@@ -158,6 +158,27 @@ def test_a_compressed_hessian_does_what_the_dense_one_does(name):
     np.testing.assert_allclose(matrix.solve(vector), solved, rtol=1e-9, atol=1e-9 * np.abs(solved).max())
 
 
+@pytest.mark.parametrize(
+    "name", ["rows apart", "separable", "logistic, few observations", "logistic, many observations"]
+)
+def test_batches_of_the_matrix_and_of_the_vector_broadcast(name):
+    expr, variable, sizes, structure, _ = CASES[name]
+    f = sym2tf.compile(expr)
+    data = data_for(f.lowered, sizes)
+    core = data[variable].shape
+    count = int(np.prod(core))
+    rng = np.random.default_rng(0)
+    data[variable] = rng.normal(size=(2, 1, *core)) / 2
+    matrix = f.hessian(variable, compressed=True)(**data)
+    assert matrix.structure == structure
+    square = np.reshape(matrix.dense(), (2, 1, count, count))
+    vector = rng.normal(size=(3, *core))
+    due = np.linalg.solve(square, np.broadcast_to(vector.reshape(3, count, 1), (2, 3, count, 1)))
+    np.testing.assert_allclose(matrix.solve(vector), due.reshape(2, 3, *core), rtol=1e-8)
+    again = np.broadcast_to(vector, (2, 3, *core))
+    np.testing.assert_allclose(matrix @ matrix.solve(vector), again, rtol=1e-8)
+
+
 def test_terms_read_like_index_notation():
     f = sym2tf.compile(logistic())
     matrix = f.hessian(w, compressed=True)(**data_for(f.lowered, {"n": 3, "d": 9}))

@@ -153,7 +153,7 @@ class FactoredMatrix:
 
         By division where it is diagonal, block by block where it is diagonal along some axes (one factorisation where
         all blocks are the same, as in a Kronecker product), by the Woodbury identity where it is a diagonal plus a
-        matrix of low rank, and else from the whole matrix.
+        matrix of low rank (the diagonal alone must have no zeros), and else from the whole matrix.
 
         Raises:
             ShapeError: it is not square, or the vector has another shape.
@@ -313,7 +313,8 @@ def _reshaped(tensor: Any, rank: int, shape: tuple[int, ...]) -> Any:
 
 def _broadcast(tensors: Sequence[Any]) -> list[Any]:
     """Matrices with one batch shape."""
-    if len({len(t.shape) for t in tensors}) == 1:
+    fronts = [tuple(t.shape[:-2]) for t in tensors]
+    if len(set(fronts)) == 1 and None not in fronts[0]:
         return list(tensors)
     batch = tf.shape(tensors[0])[:-2]
     for t in tensors[1:]:
@@ -323,5 +324,4 @@ def _broadcast(tensors: Sequence[Any]) -> list[Any]:
 
 def _solved(matrix: Any, right: Any) -> Any:
     """`tf.linalg.solve`, whose operands must have equal batch shapes."""
-    matrix, right = _broadcast([matrix, right]) if len(matrix.shape) != len(right.shape) else (matrix, right)
-    return tf.linalg.solve(matrix, right)
+    return tf.linalg.solve(*_broadcast([matrix, right]))
