@@ -23,7 +23,7 @@ from sym2tf.backends.mpmath import evaluate as evaluate_exactly
 from sym2tf.backends.numpy import evaluate
 
 COUNT, CHUNK = 400, 50
-GRADIENTS, TENSORFLOW = 60, 20
+GRADIENTS, TENSORFLOW = 50, 20
 DEPTH = 5
 LENGTHS = {"n": 3, "m": 2, "1": 1}
 LARGEST = 1e6
@@ -295,7 +295,7 @@ def test_gradients_of_random_matrix_expressions_agree_with_differences(chunk: in
         names = [f.graph[v].attributes["name"] for v in f.graph.inputs]
         data = {name: data[name] for name in names}
         directions = {name: rng.normal(size=data[name].shape) for name in names}
-        gradients = [run(f.gradient(wrt=name), data) for name in names]
+        gradients = evaluate(f.gradient(wrt=names).graph, data).values()
         ours = sum(np.sum(g * directions[name]) for g, name in zip(gradients, names, strict=True))
         slope = float(difference(f, data, directions))
         scale = max(1.0, *(np.max(np.abs(g * directions[name])) for g, name in zip(gradients, names, strict=True)))
