@@ -105,7 +105,7 @@ def _divisors(subscripts: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_length(symbol: Any, subscripts: Iterable[Any]) -> bool:
-    """Whether a free symbol can only be a length, as in `x[n - 1 - i]`: an index, which counts from 0, would reach -1."""
+    """Whether a free symbol can only be a length, as in `x[n - 1 - i]`: an index, counting from 0, would reach -1."""
     if not isinstance(symbol, sp.Symbol) or not symbol.is_integer:
         return False
     for subscript in subscripts:
