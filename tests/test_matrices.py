@@ -406,6 +406,25 @@ def test_shared_parts_are_lowered_once_however_deep() -> None:
     assert lower(matrix).counts() == {"input": 1, "sin": 60, "add": 60}
 
 
+def test_matrix_expressions_may_be_deeper_than_python_recurses() -> None:
+    matrix = sp.MatrixSymbol("A", 3, 3)
+    expr = matrix
+    for _ in range(400):
+        expr = sp.MatMul(sp.MatAdd(expr, matrix), matrix)
+    assert lower(expr).counts() == {"input": 1, "add": 400, "einsum": 400}
+
+
+def test_sums_over_data_may_stand_in_an_explicit_matrix() -> None:
+    base, target = sp.IndexedBase("u"), sp.IndexedBase("v")
+    n = SYMBOLIC["n"]
+    total = sp.Sum(base[i], (i, 0, n - 1))
+    normal = sp.Matrix([[n, total], [total, sp.Sum(base[i] ** 2, (i, 0, n - 1))]])
+    right = sp.Matrix([sp.Sum(target[i], (i, 0, n - 1)), sp.Sum(base[i] * target[i], (i, 0, n - 1))])
+    points = {"u": np.array([1.0, 2.0, 4.0]), "v": np.array([3.0, 5.0, 9.0])}
+    for expr in (sp.Inverse(normal) * right, normal.LUsolve(right)):
+        np.testing.assert_allclose(evaluate(lower(expr), points)["out"], [[1], [2]], rtol=1e-12)
+
+
 # Packed arguments --------------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
     """
     nest = map_nest(_expression, expr)
     roots = list(leaves(nest))
+    _hash_from_below(roots)
     context = Context()
     args = None if args is None else map_nest(_argument, _with_symbols(args, roots))
     declared = None if args is None else list(leaves(args))
@@ -91,6 +92,20 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
     }
     inputs = [context.inputs[leaf].id for leaf in order if leaf not in context.sizes]
     return context.builder.build(inputs, {n: v.id for n, v in zip(names, values, strict=True)}, info)
+
+
+def _hash_from_below(exprs: Sequence[Any]) -> None:
+    """Let SymPy work out hashes, children first: matrix expressions are made without, and it recurses for them."""
+    stack = [(expr, False) for expr in exprs]
+    seen: set[int] = set()
+    while stack:
+        expr, ready = stack.pop()
+        if ready:
+            hash(expr)
+        elif id(expr) not in seen and isinstance(expr, sp.Basic) and expr._mhash is None:
+            seen.add(id(expr))
+            stack.append((expr, True))
+            stack.extend((a, False) for a in expr.args)
 
 
 def _expression(thing: Any, path: str) -> Any:
