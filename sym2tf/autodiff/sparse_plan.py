@@ -82,7 +82,8 @@ class _Blocks(NamedTuple):
         return int(self.tops[-1]), int(self.lefts[-1])
 
 
-class _Directions(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Directions:
     mode: Mode
     count: int
     colours: Array
