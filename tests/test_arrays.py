@@ -340,6 +340,14 @@ def test_unsupported_parts_are_all_listed() -> None:
     assert "zeta" in str(caught.value)
 
 
+def test_an_array_of_arrays_and_a_function_of_two_elements_are_refused_with_advice() -> None:
+    a = ArraySymbol("a", (n, 3))
+    with pytest.raises(UnsupportedExpressionError) as caught:
+        sym2tf.lower([sp.Array([a, a]), ArrayElementwiseApplyFunc(sp.Lambda((z, w), z * w), a)])
+    assert "entries that are arrays" in str(caught.value)
+    assert "function of one variable" in str(caught.value)
+
+
 def test_data_of_another_shape_are_refused_with_both_lengths() -> None:
     graph = sym2tf.lower(ArrayContraction(ArrayTensorProduct(ArraySymbol("a", (n, 3)), ArraySymbol("b", (n,))), (0, 2)))
     with pytest.raises(SizeError, match=r"4.*5|5.*4"):

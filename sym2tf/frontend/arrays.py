@@ -138,6 +138,8 @@ def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowere
 
 def _elementwise(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     array, result = xs
+    if len(expr.function.variables) != 1:
+        return context.unsupported(expr, None, "only a function of one variable is applied to each element")
     result = Lowered(result.value, result.axes, min(result.depth, scope.depth))
     if result.tail == array.tail:
         return result
@@ -165,6 +167,8 @@ def _array(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowe
     shape = tuple(map(int, expr.shape))
     if len(expr) > _MAX_ENTRIES:
         return context.unsupported(expr, None, f"an array of {len(expr)} entries: pass large arrays as data")
+    if any(x.tail for x in xs):
+        return context.unsupported(expr, None, "entries that are arrays: give their elements, or a list of arrays")
     if not xs:
         return ones(context, shape)  # of nothing
     return _stacked(xs, shape)
