@@ -101,22 +101,26 @@ def choose_algorithms(graph: Graph, *, exact: bool = False, jit: bool = False) -
     """
     if exact or not has_linear_algebra(graph):
         return graph, Counter()
-    facts = matrix_facts(graph)
+    rows = [v for v in graph.order if graph[v].op in _BY_OP or graph[v].op in ALONE]
+    facts = matrix_facts(graph, about=[graph.operands(v)[0] for v in rows])
     whole = _Whole(graph, facts, {} if jit else LU_CHOICES)
-    builder, where, fired = Builder(), dict[int, int](), Counter[str]()
+    choices = {v: choice for v in rows if (choice := whole.choice(v)) is not None}
+    if not choices:
+        return graph, Counter()
+    builder, where = Builder(), dict[int, int]()
     for v in graph.order:
         node, operands = graph[v], graph.operands(v)
         builder.stage, builder.origin = node.stage, node.origin
-        choice = whole.choice(v)
+        choice = choices.get(v)
         if choice is None:
             where[v] = builder.copy_node(graph, v, [where[u] for u in operands])
             continue
-        fired[choice.name] += 1
         made = choice.build(*(Value(builder, where[u]) for u in operands), **node.attributes)
         where[v] = with_shape(made, node.type.shape).id
     builder.origin = None
     outputs = {name: where[v] for name, v in graph.outputs.items()}
-    return (builder.build([where[v] for v in graph.inputs], outputs, graph.info), fired) if fired else (graph, fired)
+    fired = Counter(choice.name for choice in choices.values())
+    return builder.build([where[v] for v in graph.inputs], outputs, graph.info), fired
 
 
 def has_linear_algebra(graph: Graph) -> bool:

@@ -8,7 +8,7 @@ every matrix in front of these, and about its exact value where that is defined.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -86,11 +86,22 @@ def closed(facts: Fact) -> Fact:
     return facts
 
 
-def matrix_facts(graph: Graph) -> dict[int, Fact]:
-    """The facts about every node of core rank 2 at least; others are left out."""
+def matrix_facts(graph: Graph, about: Iterable[int] | None = None) -> dict[int, Fact]:
+    """The facts about nodes of core rank 2 at least; others are left out.
+
+    Args:
+        graph: any graph.
+        about: the nodes that matter; all by default. Only they and what they are made of are looked at.
+    """
     knowledge = _Knowledge(graph)
+    needed = set(graph.order if about is None else about)
+    if about is not None:
+        for v in reversed(graph.order):
+            if v in needed:
+                needed.update(graph.operands(v))
     for v in graph.order:
-        knowledge.learn(v)
+        if v in needed:
+            knowledge.learn(v)
     return knowledge.facts
 
 
@@ -132,7 +143,7 @@ class _Knowledge:
     def monomial(self, v: int, node: Node, operands: Sequence[int]) -> Monomial:
         """The value as a product of others, or as itself."""
         reader = _READERS.get(node.op)
-        if reader is not None:
+        if reader is not None and node.type.rank:  # what a number is made of says no more than its sign
             found = reader(self, node, [self.monomials[u] for u in operands])
             if found is not None and len(found.factors) <= LONGEST:
                 return found
