@@ -572,6 +572,55 @@ def test_hessians_of_losses_with_branches_hold_no_unit_tensor_and_no_tensor_of_p
     assert max(after[v].type.rank for v in after.order) == rank
 
 
+# Transposition --------------------------------------------------------------------------------------------------------
+
+
+def test_function_of_a_product_and_of_its_transpose_are_computed_once() -> None:
+    """`(X*W).applyfunc(sin)` and `(W.T*X.T).applyfunc(sin)`, as SymPy writes the transpose."""
+    made = Made()
+    x, w, y = made.input("X", N, D), made.input("W", D, M), made.input("y", N)
+    straight = sin(einsum(x, w, inputs=("ij", "jk"), output="ik"))
+    turned = sin(einsum(w, x, inputs=("jk", "ij"), output="ki"))
+    graph = made.graph(
+        einsum(straight, y, inputs=("ik", "i"), output="k"), einsum(turned, y * y, inputs=("ki", "i"), output="k")
+    )
+    after, _ = contract(graph)
+    assert operations(after) == {"einsum": 3, "sin": 1, "mul": 1}
+    check(graph, after)
+
+
+def test_column_vector_is_a_vector_where_it_meets_one() -> None:
+    made = Made()
+    x, w, y = made.input("X", N, D), made.input("w", D, 1), made.input("y", N, 1)
+    difference = add(einsum(x, w, inputs=("ij", "jk"), output="ik"), -1 * y)
+    graph = made.graph(einsum(difference, difference, inputs=("ik", "il"), output="kl"))
+    after, _ = contract(graph)
+    assert max(after[v].type.rank for v in after.order if after[v].op is add) == 1
+    check(graph, after)
+
+
+P, Q, y_ = sp.MatrixSymbol("P", n, d), sp.MatrixSymbol("Q", d, r), sp.MatrixSymbol("y", n, 1)
+q_ = sp.MatrixSymbol("q", r, 1)
+RESIDUAL = (P * Q).applyfunc(sp.tanh) * q_ - y_
+LOWERED = {
+    "matrix network": (RESIDUAL.T * RESIDUAL, ("Q", "q")),
+    "matrix factorisation": (sp.Trace((P.T * P - Q * Q.T) * (P.T * P - Q * Q.T).T), ("Q",)),
+}
+
+
+@pytest.mark.parametrize("name", LOWERED)
+def test_gradients_of_matrix_expressions_compute_nothing_twice(name: str) -> None:
+    expr, wrt = LOWERED[name]
+    graph = stabilize(lower(expr))
+    inputs = {graph[v].attributes["name"]: v for v in graph.inputs}
+    before = derivatives.gradient(graph, [inputs[w] for w in wrt])
+    after, _ = optimize(before)
+    assert len(after) <= 4 * len(optimize(graph)[0])
+    assert after.counts().get("tanh", 0) <= 1
+    assert after.counts()["einsum"] <= 4
+    check(before, after, SIZES)
+
+
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 MEASURED = """
