@@ -521,6 +521,13 @@ def test_the_graph_of_a_network_is_what_one_would_write():
     assert counts["relu"] == 1
 
 
+def test_what_stands_inside_and_outside_of_a_mean_is_computed_once():
+    hidden = nn.tanh(sp.Sum(X[i, a] * W[a, h], (a, 0, d - 1)))
+    normal = nn.batch_normalization(sp.Sum(hidden * V[h, k], (h, 0, H - 1)), (i, 0, n - 1))
+    f = sym2tf.compile(nn.mse(T[i, k], normal, *over_both))
+    assert f.graph.counts()["tanh"] == 1
+
+
 @pytest.mark.parametrize("name", KERAS_ACTIVATIONS)
 def test_the_gradient_of_a_network_is_matrix_products_and_nothing_larger_than_its_layers(name):
     f = sym2tf.compile(softmax_loss(two_layers(KERAS_ACTIVATIONS[name][0])))

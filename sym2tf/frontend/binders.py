@@ -52,7 +52,7 @@ def opened(context: Context, expr: Any, scope: Scope) -> Scope | None:
     """The scope of a sum, with the ranges of its indices; None, and a problem noted, when they cannot be had."""
     listed = limits(expr)
     symbols = [symbol for symbol, _, _ in listed]
-    orders = {symbol: context.bound_order() for symbol in symbols}
+    orders = {symbol: context.bound_order(symbol) for symbol in symbols}
     try:
         if len(orders) < len(symbols):
             twice = next(s for s in symbols if symbols.count(s) > 1)
@@ -83,7 +83,7 @@ def _refuse_inner(symbol: Any, hidden: Iterable[Any], ends: Iterable[Any]) -> No
         )
 
 
-def _index(context: Context, symbol: Any, lower: Any, upper: Any, scope: Scope, order: tuple[int, int]) -> Index:
+def _index(context: Context, symbol: Any, lower: Any, upper: Any, scope: Scope, order: tuple[int, int, int]) -> Index:
     if lower is None:
         return Index(symbol, 0, context.fresh_size(f"n_{symbol}"), order, scope.depth)
     if upper in (sp.oo, sp.S.Infinity) or lower == -sp.oo:

@@ -163,6 +163,7 @@ class Context:
         self.deltas: dict[tuple[int, tuple[Index, ...]], Any] = {}  # what the Kronecker deltas so far mean
         self._names: set[str] = set()
         self._bound = 0
+        self._places: dict[Any, int] = {}
 
     def restart(self, sizes: Mapping[Any, str]) -> None:
         """Forget indices, scopes and problems, and all sizes but these: what a first look around left behind."""
@@ -218,10 +219,14 @@ class Context:
         self.scopes[key] = Scope(parent, shadows=any(parent.binds(symbol) for symbol in symbols))
         return self.scopes[key]
 
-    def bound_order(self) -> tuple[int, int]:
-        """The place of the next bound index among all."""
+    def bound_order(self, symbol: Any) -> tuple[int, int, int]:
+        """The place of the next bound index among all.
+
+        A symbol that is bound again keeps the place that it had first: what is written in it twice, as inside and
+        outside of a mean, then has its axes in the same order and is one value.
+        """
         self._bound += 1
-        return 1, self._bound
+        return 1, self._places.setdefault(symbol, self._bound), self._bound
 
     def bind_element(self, key: tuple[int, Scope], symbol: Any, matrix: Any) -> Scope:
         """The scope of the function body that `key` identifies, in which `symbol` is every element of a matrix."""
