@@ -298,6 +298,19 @@ def test_mutable_arrays_are_taken_as_they_are_at_the_moment() -> None:
     assert np.array_equal(evaluate(sym2tf.lower(sparse), {"w": 5.0})["out"], [0, 5, 0])
 
 
+def test_an_array_of_numbers_is_one_node_and_an_empty_one_is_empty() -> None:
+    graph = sym2tf.lower(sp.Array([[1, sp.Rational(1, 3)], [sp.Float(0.1), 4]]))
+    assert len(graph) == 1
+    assert np.array_equal(evaluate(graph, {})["out"], [[1, 1 / 3], [0.1, 4]])
+    assert evaluate(sym2tf.lower(sp.Array([])), {})["out"].shape == (0,)
+
+
+def test_conditions_as_entries_stay_conditions() -> None:
+    answer = evaluate(sym2tf.lower(sp.Array([w > 0, w < 1])), {"w": 2.0})["out"]
+    assert answer.dtype == bool
+    assert answer.tolist() == [True, False]
+
+
 def test_arrays_nest_in_the_output_like_any_expression() -> None:
     f = sym2tf.compile({"one": sp.Array([w, 1]), "two": [OneArray(2, 2), w]})
     answer = evaluate(f.graph, {"w": np.ones(3)})

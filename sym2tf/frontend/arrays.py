@@ -15,17 +15,17 @@ from sympy.tensor.array.arrayop import Flatten
 from sympy.tensor.array.expressions import array_expressions as ae
 
 from sym2tf.errors import ShapeError
-from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axes, depth_of
+from sym2tf.frontend.context import Context, Lowered, Scope, aligned
+from sym2tf.frontend.explicit import assembled, numbers
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.matrix_parts import matrix_parts
 from sym2tf.frontend.subscripts import subscripted
-from sym2tf.frontend.tensors import alike, contracted, dimension, ones, same_shape, told
+from sym2tf.frontend.tensors import contracted, dimension, ones, same_shape, told
 from sym2tf.ir.dims import Size
-from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import add, mul
-from sym2tf.ops.assembly import reshape, stack
+from sym2tf.ops.assembly import reshape
 from sym2tf.ops.indexing import transpose
-from sym2tf.ops.values import with_kind, with_shape
+from sym2tf.ops.values import with_shape
 
 _LETTERS = "abcdefghijklmnop"  # of tensor axes; the others are those of indices
 _MAX_ENTRIES = 10**6  # a node for each
@@ -159,8 +159,16 @@ def _reshaped(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> L
     return Lowered(reshape(x.value, rank=x.tail, shape=shape), x.axes, x.depth)
 
 
-def _entries(expr: Any) -> tuple[Any, ...]:
-    return tuple(map(sp.sympify, Flatten(expr))) if 0 < len(expr) <= _MAX_ENTRIES else ()
+def _flat(expr: Any) -> list[Any]:
+    return list(map(sp.sympify, Flatten(expr))) if len(expr) else []
+
+
+def _entries(expr: Any) -> Sequence[Any]:
+    """The entries of an array, or nothing where all are plain numbers or where there are too many."""
+    if len(expr) > _MAX_ENTRIES:
+        return ()
+    entries = _flat(expr)
+    return () if all(e.is_Number and e.is_extended_real for e in entries) else entries
 
 
 def _array(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
@@ -169,19 +177,10 @@ def _array(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowe
         return context.unsupported(expr, None, f"an array of {len(expr)} entries: pass large arrays as data")
     if any(x.tail for x in xs):
         return context.unsupported(expr, None, "entries that are arrays: give their elements, or a list of arrays")
-    if not xs:
-        return ones(context, shape)  # of nothing
-    return _stacked(xs, shape)
-
-
-def _stacked(entries: Sequence[Lowered], shape: tuple[int, ...]) -> Lowered:
-    """Scalars, in row-major order, as an array of `shape`."""
-    axes, depth = common_axes(entries), depth_of(entries)
-    values = [with_kind(value, Kind.REAL) for value in alike(entries, 0)]
-    if not shape:
-        return Lowered(values[0], axes, depth)
-    value = stack(*values, axis=-1)
-    return Lowered(reshape(value, rank=1, shape=shape) if len(shape) > 1 else value, axes, depth)
+    if xs:
+        return assembled(context, xs, shape)
+    found = numbers(context, _flat(expr), shape) if len(expr) else ones(context, shape)
+    return context.unsupported(expr, None, "entries that are no real numbers") if found is None else found
 
 
 def _derivative(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
