@@ -16,6 +16,7 @@ import sym2tf
 from sym2tf.autodiff.derivatives import gradient, hessian, jacobian, jvp, vjp
 from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import DataError, ShapeError, SizeError, SubscriptError, UnsupportedExpressionError
+from sym2tf.frontend.describe import describe
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.dims import Dim
 from sym2tf.ir.graph import Graph
@@ -325,6 +326,12 @@ def test_subscripts_outside_of_the_data_raise_and_never_wrap(expr: Any, data: di
         sym2tf.compile(expr)(**data)
 
 
+def deep(index: Any, levels: int) -> Any:
+    for _ in range(levels):
+        index = g[index]
+    return index
+
+
 UNSUPPORTED: list[tuple[Any, str]] = [
     (x[i / 2], "subscript i/2"),
     (x[sp.sin(i)], "sin"),
@@ -338,10 +345,13 @@ UNSUPPORTED: list[tuple[Any, str]] = [
     (sp.Sum(x[i], (i, 0, sp.sqrt(n))), "a bound that is not a size"),
     (sp.Sum(x[i], (i, 5, 2)), "reverse them by hand"),
     (A[i], "1 subscripts where A has 2 axes"),
+    (x[deep(g[i], 400)], "it is too deep"),
+    (x[g[y[i] / 2] + 1], "the subscript y[i]/2"),
+    (Delta(i, j, (0, 3)) * x[i], "leave the range out"),
 ]
 
 
-@pytest.mark.parametrize(("expr", "text"), UNSUPPORTED, ids=str)
+@pytest.mark.parametrize(("expr", "text"), UNSUPPORTED, ids=lambda value: describe(value))
 def test_what_is_not_supported_is_said_where_it_stands(expr: Any, text: str) -> None:
     with pytest.raises(UnsupportedExpressionError) as caught:
         lower([expr, A[0, 0]])

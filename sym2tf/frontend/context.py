@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import sympy as sp
@@ -65,7 +66,7 @@ class Index:
     offset: Affine = _NOTHING
     level: int = 0
 
-    @property
+    @cached_property
     def last(self) -> Size:
         """The last value of the range."""
         return self.start + self.extent - 1

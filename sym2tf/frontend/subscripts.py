@@ -30,7 +30,9 @@ from sym2tf.ops.values import Value, apply, constant, with_shape
 _DEPTH = 40  # as in `ranges`
 
 
-def subscripted(context: Context, expr: Any, base: Lowered, subscripts: Sequence[Any], scope: Scope) -> Lowered:
+def subscripted(
+    context: Context, expr: Any, base: Lowered, subscripts: Sequence[Any], scope: Scope, depth: int = 0
+) -> Lowered:
     """The elements of a tensor at `subscripts`, one for each tensor axis.
 
     Args:
@@ -39,11 +41,12 @@ def subscripted(context: Context, expr: Any, base: Lowered, subscripts: Sequence
         base: the tensor; its index axes stay in front.
         subscripts: what was written.
         scope: where.
+        depth: how many subscripts it stands in.
     """
     places: list[Affine | Lowered] = []
     for subscript in subscripts:
         try:
-            place = _place(context, subscript, scope)
+            place = _place(context, subscript, scope, depth)
         except NotAffineError as reason:
             return context.unsupported(expr, None, f"the subscript {describe(subscript)}: {reason}")
         if isinstance(place, Affine) and not _above_zero(context, expr, subscript, place):
@@ -52,12 +55,12 @@ def subscripted(context: Context, expr: Any, base: Lowered, subscripts: Sequence
     return taken(context, base, places)
 
 
-def _place(context: Context, subscript: Any, scope: Scope) -> Affine | Lowered:
+def _place(context: Context, subscript: Any, scope: Scope, depth: int) -> Affine | Lowered:
     try:
         place = affine(subscript, context, scope)
         bounds(place)
     except NotAffineError:
-        return _where_it_counts(context, integer(context, subscript, scope))
+        return _where_it_counts(context, integer(context, subscript, scope, depth))
     return place
 
 
@@ -125,8 +128,9 @@ def taken(context: Context, base: Lowered, places: Sequence[Affine | Lowered]) -
 
 def _is_progression(place: Affine) -> bool:
     """Whether a subscript runs through an axis in equal steps, all of whose places count."""
-    one = len(place.indices) <= 1 and all(isinstance(c, int) for c in place.indices.values())
-    return one and bounds(place) == hull(place)
+    if len(place.indices) > 1 or not all(isinstance(c, int) for c in place.indices.values()):
+        return False
+    return not any(index.dependent for index in place.indices) or bounds(place) == hull(place)
 
 
 def _without(base: Lowered, k: int) -> Lowered:
@@ -300,10 +304,12 @@ def _element(context: Context, expr: Any, scope: Scope, depth: int) -> Lowered:
         base = Lowered(context.input(expr.base))
         if base.tail != len(expr.indices):
             raise NotAffineError(f"{len(expr.indices)} subscripts where {expr.base} has {base.tail} axes")
-        value = subscripted(context, expr, base, expr.indices, scope)
-    if value.value.type.kind is not Kind.INTEGER and not context.problems:
-        raise NotAffineError(f"{describe(expr)} is not integer")
-    return value
+        value = subscripted(context, expr, base, expr.indices, scope, depth)
+    if value.value.type.kind is Kind.INTEGER:
+        return value
+    if context.problems:  # one of its own subscripts was refused
+        return context.number(0)
+    raise NotAffineError(f"{describe(expr)} is not integer")
 
 
 def _combined(op: Any) -> Callable[[Context, Any, Scope, int], Lowered]:
