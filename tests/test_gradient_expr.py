@@ -227,15 +227,17 @@ def test_sympy_alone_computes_the_same_from_the_expression(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-def test_losses_come_back_from_their_graphs(loss: Loss) -> None:
-    graph = compiled(loss).lowered
+def test_losses_and_gradients_come_back_from_their_graphs_before_and_after_optimisation(loss: Loss) -> None:
+    f = compiled(loss)
     at = point(loss, seed=2)
-    (due,) = evaluate(graph, at).values()
-    (expression,) = raise_to_sympy(graph).values()
-    again = lower(expression)
-    used = {again[u].attributes["name"] for u in again.inputs}
-    (answer,) = evaluate(again, {name: value for name, value in at.items() if name in used}).values()
-    np.testing.assert_allclose(answer.reshape(()), due.reshape(()), rtol=1e-11)
+    for graph in (f.lowered, f.graph, f.gradient(loss.wrt).graph):
+        (due,) = evaluate(graph, at).values()
+        (expression,) = raise_to_sympy(graph).values()
+        again = lower(expression)
+        used = {again[u].attributes["name"] for u in again.inputs}
+        sizes = {size.name: number for size, number in SIZES.items() if size.name in again.size_names()}
+        (answer,) = evaluate(again, {name: value for name, value in at.items() if name in used}, sizes).values()
+        np.testing.assert_allclose(answer.reshape(due.shape), due, rtol=1e-10, atol=1e-12)
 
 
 def test_the_gradients_of_the_textbooks_read_as_there() -> None:

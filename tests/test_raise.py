@@ -207,11 +207,20 @@ def test_every_row_is_raised_or_refused_by_name() -> None:
     """What has no notation in SymPy is made by optimisation alone, or is a function of a matrix."""
     known = set(RULES) | set(ROWS) | {"input", "const", "select"}
     without = {name for name, op in OPS.items() if name not in known and not op.elementwise}
-    assert without == {"expm", "logm", "lu_factor", "lu_rows", "solve_factored"}
+    assert without == {"expm", "logm", "lu_factor", "lu_rows"}
     builder = Builder()
     (u,) = inputs(builder, (2, 2))
     graph = builder.build([u.id], {"y": OPS["expm"](u).id})
     with pytest.raises(GraphError, match="expm"):
+        raise_to_sympy(graph)
+
+
+def test_a_condition_that_sympy_would_spoil_is_refused() -> None:
+    builder = Builder()
+    u, v = inputs(builder, (3,), ())
+    positive = OPS["reduce_any"](OPS["less"](0, u), axes=(-1,))
+    graph = builder.build([u.id, v.id], {"y": apply(builder, OPS["select"], [positive, v, 0]).id})
+    with pytest.raises(GraphError, match="under the Sum"):
         raise_to_sympy(graph)
 
 

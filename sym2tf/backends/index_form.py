@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sympy as sp
+from sympy.concrete.expr_with_limits import ExprWithLimits
 
 from sym2tf.errors import GraphError
+from sym2tf.frontend.describe import describe
 from sym2tf.ir.dims import Dim, Size
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
@@ -151,6 +153,7 @@ def piecewise(branches: Iterable[tuple[Any, Any]], otherwise: Any, *, logical: b
     """A Piecewise of `(value, condition)`, `ITE` if the values are conditions; as simple as what is known allows."""
     kept = []
     for value, condition in branches:
+        _refuse_cases_under_sums(condition)
         if condition == sp.true:
             otherwise = value
             break
@@ -162,6 +165,17 @@ def piecewise(branches: Iterable[tuple[Any, Any]], otherwise: Any, *, logical: b
             result = sp.ITE(condition, value, result)
         return result
     return sp.Piecewise(*kept, (otherwise, True), evaluate=False) if kept else otherwise
+
+
+def _refuse_cases_under_sums(condition: Any) -> None:
+    """SymPy takes a Piecewise out of a Sum in a condition, and the index with it.
+
+    Raises:
+        GraphError: there is one.
+    """
+    for found in condition.atoms(ExprWithLimits) if isinstance(condition, sp.Basic) else ():
+        if found.function.has(sp.Piecewise):
+            raise GraphError(f"SymPy cannot hold a Piecewise under the Sum of a condition: {describe(condition)}")
 
 
 # Names of indices

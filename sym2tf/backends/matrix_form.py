@@ -19,7 +19,7 @@ from sym2tf.backends.forms import Form, NoMatrixFormError, in_shape, over, place
 from sym2tf.backends.index_form import taken_names
 from sym2tf.backends.index_rules import raising
 from sym2tf.backends.lettering import PRODUCTS, Lettering, Letters, is_masked
-from sym2tf.backends.matrix_rows import LINEAR_ALGEBRA, ROWS
+from sym2tf.backends.matrix_rows import LINEAR_ALGEBRA, ROWS, matrices_of
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 
@@ -96,9 +96,10 @@ class _Matrices:
         node, axes = self.graph[v], self.long(v)
         special = ROWS.get(node.op.name)
         if special is not None:
-            if any(self.graph[u].type.rank != 2 for u in self.graph.operands(v)):
+            needed = matrices_of(self.graph, v)
+            if any(self.graph[u].type.rank != 2 for u in needed):
                 raise NoMatrixFormError(f"{node.op.name} of many matrices at once has no notation in SymPy")
-            return list(self.graph.operands(v)), lambda *xs: special(self, v, node, xs)
+            return needed, lambda *xs: special(self, v, node, xs)
         if not axes and (not self.graph.operands(v) or node.op.elementwise):
             return self.scalar(v)
         if not axes and node.type.kind is Kind.BOOLEAN:

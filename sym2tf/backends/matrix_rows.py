@@ -44,9 +44,15 @@ def _square(m: Matrices, u: int, x: Form) -> Any:
     return in_shape(x, [m.elements.size(d) for d in shape])
 
 
+def matrices_of(graph: Graph, v: int) -> list[int]:
+    """The operands of a row that its SymPy form is made of: not the factors that were computed of one of them."""
+    operands = graph.operands(v)
+    return [operands[0], operands[-1]] if graph[v].op.name == "solve_factored" else list(operands)
+
+
 def _matrix(notation: Callable[..., Any]) -> Rule:
     def build(m: Matrices, v: int, node: Node, xs: Sequence[Form]) -> Form:
-        operands = [_square(m, u, x) for u, x in zip(m.graph.operands(v), xs, strict=True)]
+        operands = [_square(m, u, x) for u, x in zip(matrices_of(m.graph, v), xs, strict=True)]
         return placed(notation(*operands, **node.attributes), m.long(v))
 
     return build
@@ -86,6 +92,7 @@ ROWS: dict[str, Rule] = {
     "eye": lambda m, v, node, xs: placed(sp.Identity(m.elements.size(node.attributes["size"])), m.long(v)),
     "inverse": _matrix(_inverse),
     "solve": _matrix(_solution),
+    "solve_factored": _matrix(_solution),
     "triangular_solve": _matrix(_solution),
     "cofactor_slope": _matrix(_slope_of_cofactor),
     "cofactor": _matrix(lambda a: multiplied(sp.Determinant(a), _inverse(transposed(a)))),

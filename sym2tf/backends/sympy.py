@@ -18,6 +18,7 @@ from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.ops.leaves import const, input_
 from sym2tf.ops.logic import select
+from sym2tf.passes.guards import without_guards
 
 MAX_TREE = 20_000  # operations, shared ones counted as often as they would be printed
 MAX_ENTRIES = 1000  # of an explicit matrix
@@ -34,6 +35,7 @@ def raise_to_sympy(graph: Graph) -> dict[str, Any]:
         ResourceLimitError: written out, an expression is too large or deep to read; see `raise_shared`.
         GraphError: an operation for which SymPy has no notation.
     """
+    graph = without_guards(graph)
     _refuse_large(graph)
     return {name: _raised(graph, v) for name, v in graph.outputs.items()}
 

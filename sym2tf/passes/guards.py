@@ -13,7 +13,7 @@ from sym2tf.ops.assembly import eye
 from sym2tf.ops.contraction import reduce_any
 from sym2tf.ops.indexing import broadcast, expand, squeeze, transpose
 from sym2tf.ops.leaves import const, input_
-from sym2tf.ops.logic import less, select
+from sym2tf.ops.logic import and_, less, or_, select
 from sym2tf.ops.values import Value, with_kind, with_shape
 from sym2tf.passes.counting import constant_value
 
@@ -33,14 +33,23 @@ def without_guards(graph: Graph) -> Graph:
 
 
 def _is_guard(graph: Graph, v: int) -> bool:
-    """Whether `v`, made by differentiation, says that the support of a cotangent reaches an element."""
-    while graph[v].op in (expand, broadcast, squeeze, transpose):
-        (v,) = graph.operands(v)
-    if graph[v].stage != "derivative":
-        return False
-    if graph[v].op is reduce_any:
-        return True
-    return graph[v].op is less and constant_value(graph, graph.operands(v)[0]) == 0 and _is_support(graph, v)
+    """Whether `v`, made by differentiation, says that the support of a cotangent, or of several, reaches an element."""
+    stack = [v]
+    while stack:
+        u = stack.pop()
+        while graph[u].op in (expand, broadcast, squeeze, transpose):
+            (u,) = graph.operands(u)
+        node = graph[u]
+        if node.op in (or_, and_):
+            stack += graph.operands(u)
+        elif node.stage != "derivative":
+            return False
+        elif node.op is less:
+            if constant_value(graph, graph.operands(u)[0]) != 0 or not _is_support(graph, u):
+                return False
+        elif node.op is not reduce_any:
+            return False
+    return True
 
 
 def _is_support(graph: Graph, v: int) -> bool:
