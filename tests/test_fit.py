@@ -959,3 +959,22 @@ def test_a_small_fit_imports_neither_tensorflow_nor_the_optimisers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+def _matrix_costs() -> list[Any]:
+    n, k = sp.symbols("n k", integer=True, positive=True)
+    X, w, y = sp.MatrixSymbol("X", n, k), sp.MatrixSymbol("w", k, 1), sp.MatrixSymbol("y", n, 1)
+    r = X * w - y
+    return [r.T * r, r.T * r / n, sp.Trace(r * r.T), sp.DotProduct(r, r), (r.T * r)[0, 0], sp.Eq(y, X * w)]
+
+
+@pytest.mark.parametrize("cost", _matrix_costs(), ids=str)
+def test_least_squares_in_matrices_is_least_squares(cost: Any) -> None:
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(50, 3))
+    y = X @ [[1.0], [2.0], [-1.0]] + 0.1 * rng.normal(size=(50, 1))
+    result = sym2tf.fit(cost, data={"X": X, "y": y}, params={"w": np.zeros((3, 1))})
+    w, squares, *_ = np.linalg.lstsq(X, y, rcond=None)
+    covariance = float(squares[0]) / 47 * np.linalg.inv(X.T @ X)
+    np.testing.assert_allclose(next(iter(result.params.values())), w, rtol=1e-12)
+    np.testing.assert_allclose(result.standard_errors, np.sqrt(np.diag(covariance)), rtol=1e-10)

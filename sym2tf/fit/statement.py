@@ -24,8 +24,11 @@ from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import linear_in_one
 from sym2tf.ir.graph import Builder, Graph, Node
 from sym2tf.ir.types import Kind
+from sym2tf.ops.arithmetic import mul
+from sym2tf.ops.contraction import einsum
 from sym2tf.ops.indexing import sum_
 from sym2tf.ops.values import Value
+from sym2tf.passes.pipeline import in_normal_form
 
 Array = np.ndarray[Any, Any]
 
@@ -109,6 +112,8 @@ def state(cost: Any, data: Any, params: Any) -> Problem:
         DataError: data that are missing, not numbers, not finite, empty, or of lengths that differ.
     """
     graph = _lowered(cost)
+    if any(_may_be_square(graph, v) for v in graph.order):
+        graph = in_normal_form(graph)
     data = _mapping(data)
     known = _Known(graph)
     sizes = {known.sizes[k]: _size(k, data[k]) for k in data if k in known.sizes}
@@ -200,6 +205,12 @@ def _lowered(cost: Any) -> Graph:
     if isinstance(cost, list | tuple | Mapping):
         raise ArgumentError("a cost is one expression; several terms are added up")
     return lower(cost)
+
+
+def _may_be_square(graph: Graph, v: int) -> bool:
+    """Whether a node may be a square, or a sum of squares, that is written as the product of a value with itself."""
+    operands = graph.operands(v)
+    return graph[v].op is einsum or (graph[v].op is mul and len(set(operands)) < len(operands))
 
 
 def _scalar(graph: Graph, cost: Any) -> Graph:

@@ -166,7 +166,12 @@ def stabilize(graph: Graph, *, level: Level = "stable") -> Graph:
 
 def normalize(graph: Graph, *, level: Level = "stable") -> Graph:
     """The graph to read: rewritten and contracted as `optimize` does, without what is there for machines only."""
-    graph = REWRITE.function(without_guards(prune(graph)[0]), level)[0]
+    return in_normal_form(without_guards(prune(graph)[0]), level=level)
+
+
+def in_normal_form(graph: Graph, *, level: Level = "stable") -> Graph:
+    """The graph with its contractions in normal form, in which `r.T*r` is a sum of squares like any other."""
+    graph = REWRITE.function(graph, level)[0]
     for _ in range(ROUNDS):
         graph, fired = CONTRACT.function(graph, level)
         if not fired:
