@@ -20,10 +20,10 @@ from sym2tf.ops.indexing import expand, sum_
 from sym2tf.ops.leaves import input_
 from sym2tf.ops.logic import less, select
 from sym2tf.ops.values import Value
+from sym2tf.passes.contraction import contract
 from sym2tf.passes.counting import operation_count, use_counts
 from sym2tf.passes.machine import choose_machine_operations
 from sym2tf.passes.pipeline import PassRecord, Report, optimize, prune
-from sym2tf.passes.contraction import contract
 from sym2tf.passes.sharing import WINDOW, share
 
 a, b, c, d, w, x, y, z = sp.symbols("a b c d w x y z")

@@ -20,10 +20,10 @@ from sym2tf.ops.leaves import input_
 from sym2tf.ops.logic import less, select
 from sym2tf.ops.piecewise_linear import max_, min_
 from sym2tf.ops.values import Value
+from sym2tf.passes.contraction import contract
 from sym2tf.passes.counting import operation_count
 from sym2tf.passes.machine import choose_machine_operations
 from sym2tf.passes.pipeline import LEVELS, optimize, prune
-from sym2tf.passes.contraction import contract
 from sym2tf.passes.sharing import share
 
 N, M = size_symbol("n"), size_symbol("m")
