@@ -358,6 +358,16 @@ def test_what_is_not_supported_is_said_where_it_stands(expr: Any, text: str) -> 
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize("other", [0, 2])
+def test_a_free_index_ends_where_the_last_shifted_subscript_ends(other: int) -> None:
+    z = sp.IndexedBase("z", shape=(n,))
+    graph = sym2tf.lower(z[j + 1] * z[j + other])
+    data = np.arange(1.0, 6.0)
+    count = 5 - max(1, other)
+    expected = data[1 : 1 + count] * data[other : other + count]
+    np.testing.assert_array_equal(evaluate(graph, {"z": data})["out"], expected)
+
+
 def test_free_indices_with_two_ranges_are_refused() -> None:
     p, q = (sp.IndexedBase(name, shape=(size,)) for name, size in (("p", n), ("q", m)))
     with pytest.raises(

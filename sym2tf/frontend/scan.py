@@ -163,14 +163,16 @@ def _unbound_subscripts(exprs: Iterable[Any], opaque: set[Any], order: Iterable[
     return used
 
 
-def _declared_lengths(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[tuple[Any, Any]]]:
-    """For each symbol that is a whole subscript, the declared lengths of the axes along which it runs, and where."""
-    found: dict[Any, list[tuple[Any, Any]]] = {}
+def _declared_lengths(exprs: Iterable[Any], opaque: set[Any]) -> dict[Any, list[tuple[Any, int, Any]]]:
+    """For each symbol that is a subscript, alone or plus a number: the declared length, the number, and where."""
+    found: dict[Any, list[tuple[Any, int, Any]]] = {}
     for e in subexpressions(exprs, opaque):
         if isinstance(e, ELEMENTS) and e not in opaque:
             shape = e.parent.shape if isinstance(e, MatrixElement) else getattr(base_of(e), "shape", None) or ()
-            for symbol, dim in zip(subscripts_of(e), shape, strict=False):
-                found.setdefault(symbol, []).append((dim, e))
+            for subscript, dim in zip(subscripts_of(e), shape, strict=False):
+                offset, symbol = subscript.as_coeff_Add() if isinstance(subscript, sp.Add) else (0, subscript)
+                if isinstance(offset, int | sp.Integer) and offset >= 0:
+                    found.setdefault(symbol, []).append((dim, int(offset), e))
     return found
 
 
@@ -286,25 +288,32 @@ class _Uses:
             self.context.integers.add(symbol)
             self.kinds[symbol] = Kind.INTEGER
 
-    def _free_range(self, symbol: Any, lengths: Iterable[tuple[Any, Any]]) -> tuple[Size, Size]:
+    def _free_range(self, symbol: Any, lengths: Iterable[tuple[Any, int, Any]]) -> tuple[Size, Size]:
         if isinstance(symbol, sp.Idx) and symbol.upper is not None:
             _, lower = affine(symbol.lower, self.context, Scope())
             _, upper = affine(symbol.upper, self.context, Scope())
             return lower, upper - lower + 1
         known: list[tuple[Size, Any]] = []
-        for length, element in lengths:
+        shifted: list[Size] = []
+        for length, offset, element in lengths:
             try:
-                known.append((affine(length, self.context, Scope())[1], element))
+                declared = affine(length, self.context, Scope())[1]
             except NotAffineError:
                 continue  # reported where the tensor is lowered
+            if offset:
+                shifted.append(declared - offset)
+            else:
+                known.append((declared, element))
         for length, element in known[1:]:
             if length != known[0][0]:
                 raise ShapeError(
                     f"the free index {symbol} runs over axes of different lengths: {known[0][0]} in "
                     f"{describe(known[0][1])} and {length} in {describe(element)}"
                 )
-        if known:
-            return 0, known[0][0]
+        if known or shifted:  # in `x[i + 1] - x[i]` the last i is that of the last difference
+            shortest = largest([-length for length in (*(length for length, _ in known[:1]), *shifted)])
+            if known or shortest is not None:
+                return 0, known[0][0] if shortest is None else -shortest
         self.of_data[symbol] = self.context.fresh_size(f"n_{symbol}")
         return 0, self.of_data[symbol]
 
