@@ -115,17 +115,18 @@ def rewritten(rewrite: Callable[[Any], Any]) -> Handler:
     """The handler of a class that is defined by other SymPy classes."""
 
     def children(expr: Any) -> Sequence[Any]:
-        return (rewrite(expr.func(*map(_stand_in, expr.args))),)
+        return (rewrite(expr.func(*map(stand_in, expr.args))),)
 
     return Handler(lambda context, expr, scope, xs: xs[0], children=children)
 
 
-def _stand_in(argument: Any) -> Any:
+def stand_in(argument: Any) -> Any:
+    """What stands for an argument in a definition: a symbol of its own, for what may hold sums."""
     if argument.is_Atom or not isinstance(argument, sp.Expr | sp.logic.boolalg.Boolean) or argument.is_Matrix:
         return argument
-    stand_in = StandIn()
-    stand_in.argument = argument
-    return stand_in
+    symbol = StandIn()
+    symbol.argument = argument
+    return symbol
 
 
 def lookup(table: Mapping[Any, Handler], expr: Any) -> Handler | None:

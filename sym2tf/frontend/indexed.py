@@ -34,10 +34,10 @@ def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
     return subscripted(context, expr, base, expr.indices, scope)
 
 
-def _indices(context: Context, expr: Any, scope: Scope) -> list[Index] | None:
-    """The indices that a sum or product binds, innermost first; None where its range was refused."""
-    inner = context.scopes.get((id(expr), scope))
-    return None if inner is None else [inner.indices[symbol] for symbol, _, _ in limits(expr)]
+def _indices(context: Context, expr: Any, scope: Scope) -> list[Index]:
+    """The indices that a sum or product binds, innermost first."""
+    inner = context.scopes[id(expr), scope]
+    return [inner.indices[symbol] for symbol, _, _ in limits(expr)]
 
 
 def _closed(found: Lowered, scope: Scope) -> Lowered:
@@ -47,8 +47,6 @@ def _closed(found: Lowered, scope: Scope) -> Lowered:
 
 def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     bound = _indices(context, expr, scope)
-    if bound is None:
-        return xs[0]
     factors = list(xs)
     if any(index.dependent for index in bound):
         factors = _nested(context, factors, [index for index in bound if index.dependent])
@@ -128,8 +126,6 @@ def _running_sum(context: Context, body: Lowered, index: Index) -> Lowered:
 def _product(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     bound = _indices(context, expr, scope)
     (body,) = xs
-    if bound is None:
-        return body
     if body.tail:
         return context.unsupported(expr, None, "a product of matrices: write the factors, or A**k")
     for index in bound:
@@ -153,8 +149,6 @@ def _extreme(op: Any, nothing: float) -> Callable[[Context, Any, Scope, list[Low
     def build(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
         bound = _indices(context, expr, scope)
         (body,) = xs
-        if bound is None:
-            return body
         for index in bound:
             if index.dependent:
                 there = _some(context, index) if index not in body.axes else mask(context, index)

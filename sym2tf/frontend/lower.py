@@ -226,6 +226,8 @@ def _open(context: Context, memo: Any, stack: list[Any], expr: Any, scope: Scope
     if handler.opens:
         inner = context.scopes.get((id(expr), scope), scope)
         if inner is scope:  # its range was refused by the scan, which noted why
+            if not context.problems:
+                raise AssertionError(f"the range of {describe(expr)} is unknown: the scan has not seen it")
             _remember(memo, expr, scope, context.number(float("nan")))
             return
     children = list(handler.children(expr))

@@ -11,7 +11,16 @@ from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
 from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Affine, Context, Lowered, Scope
-from sym2tf.frontend.handlers import STAND_IN, Handler, StandIn, elementwise, of_matrices, require_one_shape, rewritten
+from sym2tf.frontend.handlers import (
+    STAND_IN,
+    Handler,
+    StandIn,
+    elementwise,
+    of_matrices,
+    require_one_shape,
+    rewritten,
+    stand_in,
+)
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.frontend.subscripts import affine_value
 from sym2tf.frontend.tensors import declarations, shape_text
@@ -119,9 +128,19 @@ def _membership(expr: Any) -> list[Any]:
     """Membership in a set as a relation; nothing where the set has none."""
     element, members = expr.args
     try:
-        return [members.as_relational(element)]
+        return [_bounded(members).as_relational(stand_in(element))]
     except (AttributeError, NotImplementedError):
         return []
+
+
+def _bounded(members: Any) -> Any:
+    """A set whose bounds and elements are stand-ins, as are those of the sets that it is made of."""
+    if isinstance(members, sp.Interval):
+        start, end, *sides = members.args
+        return sp.Interval(stand_in(start), stand_in(end), *sides)
+    if isinstance(members, sp.FiniteSet):
+        return sp.FiniteSet(*map(stand_in, members.args), evaluate=False)
+    return members
 
 
 def _contains(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
