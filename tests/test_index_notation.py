@@ -16,7 +16,9 @@ import sym2tf
 from sym2tf.autodiff.derivatives import gradient, hessian, jacobian, jvp, vjp
 from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import DataError, ShapeError, SizeError, SubscriptError, UnsupportedExpressionError
+from sym2tf.frontend import lower as lowering
 from sym2tf.frontend.describe import describe
+from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.dims import Dim
 from sym2tf.ir.graph import Graph
@@ -324,6 +326,82 @@ def test_subscripts_outside_of_the_data_raise_and_never_wrap(expr: Any, data: di
         evaluate(lower(expr), data)
     with pytest.raises(SubscriptError, match=r"of an axis of length 6: it comes from g"):
         sym2tf.compile(expr)(**data)
+
+
+RAGGED = sp.Sum(x[i], (i, start[k], stop[k] - 1))
+BEYOND: list[tuple[Any, list[int], list[int]]] = [
+    (RAGGED, [0, 2, 2], [2, 2, 7]),
+    (RAGGED, [-1, 0, 0], [2, 2, 6]),
+    (RAGGED, [0, 8, 0], [2, 8, 6]),  # over nothing, but there is no such place
+    (sp.exp(RAGGED) * w[k], [0, 2, 2], [2, 2, 7]),
+    (sp.Product(x[i], (i, start[k], stop[k] - 1)), [0, 2, 2], [2, 9, 6]),
+    (MaxOver(x[i], (i, start[k], stop[k] - 1)), [0, -2, 2], [2, 1, 6]),
+]
+
+
+@pytest.mark.parametrize(("expr", "first", "end"), BEYOND, ids=str)
+def test_ragged_ranges_beyond_the_data_raise_and_are_never_cut(expr: Any, first: list[int], end: list[int]) -> None:
+    graph = lower(expr)
+    data = {"x": X, "w": W, "start": first, "stop": end}
+    for made in (graph, optimize(graph)[0]):
+        with pytest.raises(SubscriptError, match=r"subscript -?\d+ of an axis"):
+            evaluate(made, {name: data[name] for name in names(graph)})
+
+
+def test_ragged_ranges_beyond_the_data_raise_in_tensorflow_with_batches_and_derivatives_too() -> None:
+    f = sym2tf.compile(RAGGED)
+    for made in (f, f.vjp()):
+        more = () if made is f else (np.ones(3),)
+        made([0, 2, 2], [2, 2, 6], X, *more)
+        with pytest.raises(SubscriptError, match="it comes from start or stop"):
+            made([0, 2, 2], [2, 2, 7], X, *more)
+    with pytest.raises(SubscriptError, match="it comes from start or stop"):
+        f([[0, 2, 2], [0, -1, 2]], [2, 2, 6], X)
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "end", "due"),
+    [(6, [6, 0, 3], [6, 0, 3], [0, 0, 0]), (6, [5, 4, 0], [2, 0, 6], [0, 0, 6]), (0, [0, 0, 0], [0, 0, 0], [0, 0, 0])],
+    ids=["at-both-ends", "reversed", "no-data"],
+)
+def test_ragged_ranges_over_nothing_are_sums_of_nothing(length: int, first: Any, end: Any, due: Any) -> None:
+    answer = evaluate(lower(RAGGED), {"x": np.ones(length), "start": first, "stop": end})["out"]
+    np.testing.assert_array_equal(answer, due)
+
+
+def test_a_bound_counts_only_where_the_indices_count_that_it_depends_on() -> None:
+    expr = sp.Sum(x[j], (j, 0, g[k] - i), (i, 0, k), (k, 0, n - 1))
+    data = {"x": X, "g": np.arange(N)}
+    due = sum(X[: a - b + 1].sum() for a in R for b in R if b <= a)
+    np.testing.assert_allclose(evaluate(lower(expr), data)["out"], due)
+
+
+def test_a_sum_that_the_scan_has_not_seen_is_an_internal_error_and_no_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hidden(sp.Function):
+        """Has a definition that the scan does not look into."""
+
+    unseen = sp.Sum(x[i], (i, 0, n - 1))
+    table = {Hidden: Handler(lambda context, expr, scope, xs: xs[0], children=lambda expr: (unseen,))}
+    monkeypatch.setattr(lowering, "HANDLERS", lowering.HANDLERS | table)
+    with pytest.raises(AssertionError, match="the scan has not seen it"):
+        lower(Hidden(y[0]))
+
+
+@pytest.mark.parametrize(
+    ("members", "due"),
+    [
+        (lambda e: sp.Interval(0, e**2), 1.0),
+        (lambda e: sp.Interval.open(e, 2 * e), 0.0),
+        (lambda e: sp.FiniteSet(x[0], x[1] + e), 0.0),
+        (lambda e: sp.Union(sp.Interval(-2, 0), sp.Interval(1, 3 + e)), 1.0),
+    ],
+)
+def test_membership_may_be_asked_of_sums_in_sets_of_sums(members: Any, due: float) -> None:
+    total, other = (sp.Sum(b[i], (i, 0, n - 1)) for b in (x, y))
+    expr = sp.Piecewise((1, sp.Contains(total, members(other))), (0, True))
+    data = {"x": np.full(N, 0.5), "y": np.full(N, 0.5)}
+    graph = lower(expr, args=(x, y))
+    assert evaluate(graph, data, {"n": N})["out"] == due
 
 
 def deep(index: Any, levels: int) -> Any:

@@ -265,10 +265,30 @@ def mask(context: Context, index: Index) -> Lowered:
     inner = values_of(context, index)
     parts = []
     if index.lower is not None:
-        parts.append(context.combine(less_equal, [end_value(context, index.lower), inner]))
+        parts.append(context.combine(less_equal, [_end_within(context, index, index.lower, lower=True), inner]))
     if index.upper is not None:
-        parts.append(context.combine(less_equal, [inner, end_value(context, index.upper)]))
+        parts.append(context.combine(less_equal, [inner, _end_within(context, index, index.upper, lower=False)]))
     return context.combine(and_, parts) if len(parts) > 1 else parts[0]
+
+
+def _end_within(context: Context, index: Index, end: Affine | Data, *, lower: bool) -> Lowered:
+    """A bound of `index` that is looked up, if data say it, so that terms beyond the data are an error, not dropped.
+
+    One that ends the range in front of its first value, or starts it behind its last, leaves nothing to be dropped.
+    """
+    value = end_value(context, end)
+    if isinstance(end, Affine):
+        return value
+    first = index.start if lower else index.start - 1  # `extent` + 1 bounds: that of a range over nothing is one
+    value = _where_it_counts(context, _shifted(context, value, -first))
+    nearest = number(context, index.extent) if lower else context.number(0)
+    value = context.combine(min_ if lower else max_, [value, nearest])
+    within = apply(context.builder, iota, (), {"start": first, "size": index.extent + 1})
+    return Lowered(gathered(within, value.value), value.axes, value.depth)
+
+
+def _shifted(context: Context, value: Lowered, by: Size) -> Lowered:
+    return value if by == 0 else context.combine(add, [value, number(context, by)])
 
 
 def end_value(context: Context, end: Affine | Data) -> Lowered:
