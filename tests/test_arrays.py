@@ -369,6 +369,22 @@ def test_data_of_another_shape_are_refused_with_both_lengths() -> None:
         evaluate(graph, {"a": np.ones(3), "b": np.ones(5)})
 
 
+def test_subscripts_beyond_a_computed_array_are_refused() -> None:
+    total = ArrayAdd(ArraySymbol("a", (n, 2)), ArraySymbol("b", (n, 2)))
+    with pytest.raises(ShapeError, match=r"i \+ 1 goes up to n on an axis of length n"):
+        sym2tf.lower(sp.Sum(ArrayElement(total, (i + 1, 0)), (i, 0, n - 1)))
+    graph = sym2tf.lower(ArrayElement(total, (5, 0)))
+    assert evaluate(graph, {"a": np.ones((6, 2)), "b": np.ones((6, 2))})["out"] == 2
+    with pytest.raises(SizeError, match="n = 3"):
+        evaluate(graph, {"a": np.ones((3, 2)), "b": np.ones((3, 2))})
+
+
+def test_unsupported_parts_below_an_element_are_all_listed() -> None:
+    unknown = ArrayElementwiseApplyFunc(sp.zeta, ArraySymbol("a", (n, 2)))
+    with pytest.raises(UnsupportedExpressionError, match="2 sub-expressions"):
+        sym2tf.lower(ArrayElement(ArrayAdd(unknown, ArraySymbol("b", (n, 2))), (0, 0)) + sp.Integral(w))
+
+
 def test_a_product_with_more_axes_than_there_are_letters_is_a_typed_error() -> None:
     with pytest.raises(ShapeError, match="18 different axes"):
         sym2tf.lower(ArrayTensorProduct(*[ArraySymbol(f"a{q}", (2, 2, 2)) for q in range(6)]))

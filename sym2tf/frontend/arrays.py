@@ -16,18 +16,17 @@ from sympy.tensor.array.expressions import array_expressions as ae
 
 from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope, aligned
+from sym2tf.frontend.elements import ELEMENT, LEAF
 from sym2tf.frontend.explicit import assembled, numbers
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.matrix_parts import matrix_parts
-from sym2tf.frontend.subscripts import subscripted
-from sym2tf.frontend.tensors import contracted, dimension, ones, same_shape, told
+from sym2tf.frontend.tensors import LETTERS, contracted, dimension, ones, same_shape, told
 from sym2tf.ir.dims import Size
 from sym2tf.ops.arithmetic import add, mul
 from sym2tf.ops.assembly import reshape
 from sym2tf.ops.indexing import transpose
 from sym2tf.ops.values import with_shape
 
-_LETTERS = "abcdefghijklmnop"  # of tensor axes; the others are those of indices
 _MAX_ENTRIES = 10**6  # a node for each
 
 
@@ -38,9 +37,9 @@ def _named(
     tensors = [(x, own) for x, own in zip(factors, names, strict=True) if own]
     plain = [x for x in factors if not x.tail]
     used = dict.fromkeys(name for _, own in tensors for name in own)
-    if len(used) > len(_LETTERS):
-        raise ShapeError(f"a product with {len(used)} different axes, more than {len(_LETTERS)}")
-    letter = dict(zip(used, _LETTERS, strict=False))
+    if len(used) > len(LETTERS):
+        raise ShapeError(f"a product with {len(used)} different axes, more than {len(LETTERS)}")
+    letter = dict(zip(used, LETTERS, strict=False))
     if len(tensors) == 1 and sorted(tensors[0][1]) == sorted(output):
         ((x, own),) = tensors
         axes = tuple(own.index(name) - len(output) for name in output)
@@ -54,22 +53,6 @@ def _named(
 
 def _tensor_shape(lowered: Lowered) -> tuple[Size, ...]:
     return lowered.value.shape[len(lowered.axes) :]
-
-
-def _leaf(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-    return Lowered(context.input(expr))
-
-
-def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-    if expr in context.types:
-        return Lowered(context.input(expr))
-    base = xs[0] if xs else Lowered(context.input(expr.name))
-    return subscripted(context, expr, base, expr.indices, scope)
-
-
-def _array_of_element(expr: Any) -> tuple[Any, ...]:
-    """What an element is taken of, unless it is an input: then the element itself may be the argument."""
-    return () if isinstance(expr.name, ae.ArraySymbol) else (expr.name,)
 
 
 def _filled(number: int) -> Handler:
@@ -191,8 +174,8 @@ def _derivative(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) ->
 _CONTRACTION = Handler(_contraction, children=lambda expr: _chain(expr)[1])
 
 _HANDLERS: dict[Any, Handler] = {
-    ae.ArraySymbol: Handler(_leaf, children=lambda expr: ()),
-    ae.ArrayElement: Handler(_element, children=_array_of_element),
+    ae.ArraySymbol: LEAF,
+    ae.ArrayElement: ELEMENT,
     ae.ZeroArray: _filled(0),
     ae.OneArray: _filled(1),
     ae.ArrayTensorProduct: _CONTRACTION,

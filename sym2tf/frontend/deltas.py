@@ -5,7 +5,7 @@ Where a sum holds one, it renames an index, or makes the sum a gather or a sum b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy as sp
@@ -22,7 +22,7 @@ from sym2tf.ops.gathering import one_hot, scattered
 from sym2tf.ops.indexing import sum_, transpose
 from sym2tf.ops.logic import and_, equal, less_equal, select
 from sym2tf.ops.piecewise_linear import max_, min_
-from sym2tf.ops.values import apply, constant, with_shape
+from sym2tf.ops.values import Value, apply, constant, with_shape
 
 Place = Affine | Lowered  # the value that an index must have: of other indices, or integer data
 Solution = tuple[Index, Place]
@@ -239,15 +239,22 @@ def _ones(context: Context, axes: Sequence[Index]) -> Lowered:
 
 def rectangular(context: Context, body: Lowered, bound: Sequence[Index]) -> Lowered:
     """The sum over indices whose ranges depend on nothing."""
+    found = reduced(sum_, body, bound)
+    value = found.value
+    for index in bound:
+        if index not in body.axes:
+            value = mul(value, number(context, index.extent).value)
+    return Lowered(value, found.axes, found.depth)
+
+
+def reduced(op: Callable[..., Value], body: Lowered, bound: Sequence[Index]) -> Lowered:
+    """A reduction over those of `bound` that the body depends on."""
     value = body.value
     places = tuple(k - value.type.rank for k, a in enumerate(body.axes) if a in bound)
     if places:
         front, tail = value.shape[: len(body.axes)], value.shape[len(body.axes) :]
         full = (*(a.extent if a in bound else d for a, d in zip(body.axes, front, strict=True)), *tail)
-        value = sum_(with_shape(value, full), axes=places)
-    for index in bound:
-        if index not in body.axes:
-            value = mul(value, number(context, index.extent).value)
+        value = op(with_shape(value, full), axes=places)
     return Lowered(value, tuple(a for a in body.axes if a not in bound), body.depth)
 
 

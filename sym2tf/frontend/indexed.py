@@ -11,7 +11,7 @@ import sympy as sp
 from sym2tf.frontend import deltas
 from sym2tf.frontend.binders import limits
 from sym2tf.frontend.context import Affine, Context, Index, Lowered, Scope
-from sym2tf.frontend.deltas import contracted, product_of, rectangular, with_tensor_axis
+from sym2tf.frontend.deltas import contracted, product_of, rectangular, reduced, with_tensor_axis
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.ranges import bounds, plus
 from sym2tf.frontend.subscripts import between, end_value, mask, number, subscripted, taken
@@ -153,13 +153,7 @@ def _extreme(op: Any, nothing: float) -> Callable[[Context, Any, Scope, list[Low
             if index.dependent:
                 there = _some(context, index) if index not in body.axes else mask(context, index)
                 body = context.combine(select, [there, body, context.number(nothing)])
-        value = body.value
-        places = tuple(k - value.type.rank for k, a in enumerate(body.axes) if a in bound)
-        if places:
-            front, tail = value.shape[: len(body.axes)], value.shape[len(body.axes) :]
-            full = (*(a.extent if a in bound else d for a, d in zip(body.axes, front, strict=True)), *tail)
-            value = op(with_shape(value, full), axes=places)
-        return _closed(Lowered(value, tuple(a for a in body.axes if a not in bound), body.depth), scope)
+        return _closed(reduced(op, body, bound), scope)
 
     return build
 

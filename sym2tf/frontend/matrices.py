@@ -19,34 +19,14 @@ from sympy.matrices.expressions.special import GenericIdentity, GenericZeroMatri
 from sym2tf.errors import ShapeError
 from sym2tf.frontend import explicit, factorizations, patterned
 from sym2tf.frontend.context import Context, Lowered, Scope
+from sym2tf.frontend.elements import ELEMENT, LEAF
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.subscripts import subscripted
-from sym2tf.frontend.tensors import contracted, dimension, identity, ones, require_within, same_shape, swapped, told
+from sym2tf.frontend.tensors import LETTERS, contracted, dimension, identity, ones, same_shape, swapped, told
 from sym2tf.ops.arithmetic import add, mul, pow_
 from sym2tf.ops.decompositions import sqrtm
 from sym2tf.ops.linalg import det, inverse
 
-_LETTERS = "abcdefghijklmnop"  # of matrix dimensions; those of index axes come from the other end
-
 Factor = tuple[Lowered, bool]  # a matrix, and whether it is transposed
-
-
-def _symbol(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-    return Lowered(context.input(expr))
-
-
-def _element(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-    if expr in context.types:
-        return Lowered(context.input(expr))
-    base = xs[0] if xs else Lowered(context.input(expr.parent))
-    if xs:  # how far the subscripts of an input reach, the scan has seen
-        require_within(context, (expr.i, expr.j), base.value.shape[-2:], scope)
-    return subscripted(context, expr, base, (expr.i, expr.j), scope)
-
-
-def _parent(expr: Any) -> tuple[Any, ...]:
-    """What an element is taken of, unless it is an input: then the element itself may be the argument."""
-    return () if isinstance(expr.parent, sp.MatrixSymbol) else (expr.parent,)
 
 
 # Products ----------------------------------------------------------------------------------------------------------
@@ -85,17 +65,17 @@ def _sorted_factors(context: Context, expr: Any, xs: list[Lowered]) -> tuple[lis
 
 def multiplied(context: Context, factors: Sequence[Factor]) -> Lowered:
     """The product of matrices in one contraction."""
-    if len(factors) >= len(_LETTERS):
+    if len(factors) >= len(LETTERS):
         half = len(factors) // 2
         return multiplied(context, [(multiplied(context, part), False) for part in (factors[:half], factors[half:])])
     if len(factors) == 1:
         return swapped(factors[0][0]) if factors[0][1] else factors[0][0]
     _check_chain(factors)
-    return contracted(context, _lettered(factors), _LETTERS[0] + _LETTERS[len(factors)])
+    return contracted(context, _lettered(factors), LETTERS[0] + LETTERS[len(factors)])
 
 
 def _lettered(factors: Sequence[Factor], *, closed: bool = False) -> list[tuple[Lowered, str]]:
-    letters = _LETTERS[: len(factors)] + (_LETTERS[0] if closed else _LETTERS[len(factors)])
+    letters = LETTERS[: len(factors)] + (LETTERS[0] if closed else LETTERS[len(factors)])
     return [
         (x, letters[k + 1] + letters[k] if transposed else letters[k] + letters[k + 1])
         for k, (x, transposed) in enumerate(factors)
@@ -119,7 +99,7 @@ def _product(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
 
 def _trace(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
     scalars, matrices = _sorted_factors(context, expr.arg, xs)
-    if len(matrices) >= len(_LETTERS):
+    if len(matrices) >= len(LETTERS):
         matrices = [(multiplied(context, matrices), False)]
     _check_chain([*matrices, matrices[0]])
     trace = contracted(context, _lettered(matrices, closed=True), "")
@@ -229,8 +209,8 @@ def _none(expr: Any) -> tuple[Any, ...]:
 
 
 _ALGEBRA: dict[Any, Handler] = {
-    sp.MatrixSymbol: Handler(_symbol, children=_none),
-    MatrixElement: Handler(_element, children=_parent),
+    sp.MatrixSymbol: LEAF,
+    MatrixElement: ELEMENT,
     sp.MatMul: Handler(_product, children=_children_of_product),
     sp.MatAdd: Handler(_sum),
     sp.MatPow: Handler(_power, children=_children_of_power),

@@ -12,7 +12,7 @@ from sym2tf.errors import ShapeError
 from sym2tf.frontend.context import Context, Lowered, Scope, aligned, common_axes, depth_of
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler
-from sym2tf.frontend.ranges import NotAffineError, affine, bounds
+from sym2tf.frontend.ranges import NotAffineError, affine
 from sym2tf.ir.dims import Size
 from sym2tf.ir.types import Kind
 from sym2tf.ops.assembly import eye
@@ -20,6 +20,7 @@ from sym2tf.ops.contraction import einsum
 from sym2tf.ops.indexing import transpose
 from sym2tf.ops.values import Value, apply, constant, with_shape
 
+LETTERS = "abcdefghijklmnop"  # of tensor axes
 _INDEX_LETTERS = "zyxwvutsrq"
 _NAMED = 6  # symbols that a message lists
 
@@ -29,7 +30,7 @@ def contracted(context: Context, operands: Sequence[tuple[Lowered, str]], output
 
     Args:
         context: of the lowering.
-        operands: each with one letter (of a to p) for each of its tensor axes.
+        operands: each with one letter (of `LETTERS`) for each of its tensor axes.
         output: the letters of the result.
     """
     lowered = [x for x, _ in operands]
@@ -84,24 +85,6 @@ def same_shape(xs: Iterable[Lowered], rank: int = 2) -> tuple[Size, ...]:
     return shapes[0]
 
 
-def require_within(context: Context, subscripts: Sequence[Any], shape: Sequence[Size], scope: Scope) -> None:
-    """Check that subscripts stay inside of a tensor that is no input.
-
-    Raises:
-        ShapeError: one does not. Where sizes must be known to tell, the binding of sizes will.
-    """
-    for subscript, length in zip(subscripts, shape, strict=True):
-        try:
-            _, last = bounds(affine(subscript, context, scope))
-        except NotAffineError:
-            continue  # computed, and looked at when it is
-        left = length - 1 - last
-        if not isinstance(left, int):
-            context.extents.append(left)
-        elif left < 0:
-            raise ShapeError(f"the subscript {subscript} goes up to {last} on an axis of length {length}")
-
-
 def shape_text(shape: Sequence[Size]) -> str:
     """A shape in words."""
     return " x ".join(map(str, shape)) if shape else "a number"
@@ -122,11 +105,9 @@ def declarations(expr: Any) -> str:
 
 
 def _stand_in(context: Context, expr: Any, x: Lowered) -> Lowered:
-    """`x`, or something of the right shape where a matrix could not be lowered, to find what else cannot be."""
-    if x.tail or not getattr(expr, "is_Matrix", False):
-        return x
-    rows, columns = (dimension(context, d) for d in expr.shape)
-    return ones(context, (rows, columns), float("nan"))
+    """`x`, or something of the right shape where a tensor could not be lowered, to find what else cannot be."""
+    shape = getattr(expr, "shape", None) or ()
+    return x if x.tail or not shape else ones(context, tuple(dimension(context, d) for d in shape), float("nan"))
 
 
 def told(handler: Handler) -> Handler:
