@@ -114,6 +114,7 @@ def training_step(
     jit: bool = False,
     level: Level = "stable",
     name: str = "step",
+    assume: Any = (),
 ) -> TrainingStep:
     """Compiles a loss, its gradient and the updates of an optimiser into one function.
 
@@ -126,6 +127,7 @@ def training_step(
         jit: as for `compile`.
         level: as for `compile`.
         name: of the generated function.
+        assume: as for `compile`; `sym2tf.OneHot(T)` says that targets are one-hot, for instance.
 
     Raises:
         UnsupportedExpressionError: the loss cannot be lowered.
@@ -138,7 +140,7 @@ def training_step(
         >>> state = step.initial_state(params)
         >>> params, state, value = step(params, state, {X: xs, Y: ys})
     """
-    lowered = lower(loss)
+    lowered = lower(loss, assume=assume)
     params = (
         tuple(leaves(params)) if isinstance(params, Sequence | Mapping) and not isinstance(params, str) else (params,)
     )

@@ -312,3 +312,14 @@ def test_only_graphs_of_scalars_with_every_input_bound_are_inlined():
     rule = lower(s + 1)
     with pytest.raises(GraphError, match="boolean"):
         inline(builder, rule, {rule.inputs[0]: constant(builder, True)})
+
+
+def test_what_is_assumed_of_targets_shortens_the_step():
+    m, k, c = sp.symbols("m k c", integer=True, positive=True)
+    points, targets, weights = sp.MatrixSymbol("P", m, k), sp.MatrixSymbol("T", m, c), sp.MatrixSymbol("W", k, c)
+    loss = sym2tf.nn.cce(targets, points * weights, from_logits=True)
+    known, unknown = (
+        sym2tf.training_step(loss, [weights], optimizers.gradient_descent(0.1), assume=assume)
+        for assume in (sym2tf.OneHot(targets), ())
+    )
+    assert len(known.function.graph) < len(unknown.function.graph)
