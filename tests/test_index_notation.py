@@ -288,6 +288,12 @@ def test_a_symbol_that_would_reach_below_zero_as_an_index_is_a_length() -> None:
     np.testing.assert_allclose(answer, X[N - 1 - G] * Y + Y[-1])
 
 
+def test_a_place_in_a_convolution_is_an_index_and_no_length() -> None:
+    graph = lower(sp.Sum(w[j] * x[i + m - 1 - j], (j, 0, m - 1)))
+    kernel = np.array([1.0, -2.0, 5.0])
+    np.testing.assert_allclose(evaluate(graph, {"w": kernel, "x": X})["out"], np.convolve(X, kernel, "valid"))
+
+
 def test_what_is_read_through_data_may_have_any_length() -> None:
     graph = lower(sp.Sum(x[g[i]] * y[i], (i, 0, n - 1)))
     assert evaluate(graph, {"g": [0, 41], "x": np.arange(42), "y": np.ones(2)})["out"] == 41

@@ -6,7 +6,7 @@ subscript of `x` has been seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -104,14 +104,18 @@ def _divisors(subscripts: Iterable[Any]) -> Iterator[Any]:
         stack.extend(getattr(part, "args", ()))
 
 
-def _is_length(symbol: Any, subscripts: Iterable[Any]) -> bool:
-    """Whether a free symbol can only be a length, as in `x[n - 1 - i]`: an index, counting from 0, would reach -1."""
+def _is_length(symbol: Any, subscripts: Iterable[Any], sizes: Container[Any]) -> bool:
+    """Whether a free symbol can only be a length, as in `x[n - 1 - i]`: an index, counting from 0, would reach -1.
+
+    Not in `x[i + m - 1 - j]` where `m` is a size, and so at least 1: there it is the place in a convolution.
+    """
     if not isinstance(symbol, sp.Symbol) or not symbol.is_integer:
         return False
     for subscript in subscripts:
         terms = (subscript - symbol).as_coefficients_dict()
         first = terms.pop(sp.S.One, sp.S.Zero)  # where the other indices are 0
         others = all(isinstance(t, sp.Symbol | sp.Idx | sp.Indexed) and t != symbol for t in terms)
+        first += sum(factor for term, factor in terms.items() if term in sizes and factor.is_positive)
         if not others or not (first.is_Integer and first.is_negative):
             return False
     return True
@@ -263,9 +267,9 @@ class _Uses:
         """Symbols in subscripts that nothing binds become output axes, sorted by name unless `order` says."""
         used = _unbound_subscripts(exprs, self.opaque, order)
         # the free symbols of an Idx with a range hold the sizes of the range too
-        bound = bound_symbols(exprs, self.opaque)
+        bound, stated = bound_symbols(exprs, self.opaque), set(self.context.sizes)
         for symbol in used:
-            if symbol not in bound and symbol not in order and _is_length(symbol, used[symbol]):
+            if symbol not in bound and symbol not in order and _is_length(symbol, used[symbol], stated):
                 self.context.size_of(symbol)
         free = [s for s in used if s not in self.context.sizes]
         idx_labels = {s.label for s in free if isinstance(s, sp.Idx)}
