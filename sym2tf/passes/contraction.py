@@ -34,18 +34,17 @@ from sym2tf.passes.counting import use_counts
 from sym2tf.passes.elementwise import Elementwise, Move
 from sym2tf.passes.emission import Emitter
 from sym2tf.passes.monomials import (
+    MOVEMENTS,
     UNIT,
     Alphabet,
     Monomial,
     atom,
     contraction,
     diagonal,
-    expanded,
     normal,
     squeezed,
     stretched,
     summed,
-    transposed,
     unit_tensor,
 )
 
@@ -143,7 +142,7 @@ class Contractor:
         """A node with its axes moved."""
         m = self.atom(v)
         for op, attributes in moves:
-            m = expanded(m, attributes["axis"]) if op is expand else transposed(m, attributes["axes"])
+            m = MOVEMENTS[op](m, attributes, self.alphabet)
         return m
 
     # Forms
@@ -242,9 +241,10 @@ class Contractor:
 
     # Readers
 
-    def movement(self, change: Callable[[Monomial], Monomial], node: Node, x: int | Form) -> Form:
-        """An operation that acts on each term alone."""
-        return Form(tuple(change(m) for m in self.held(x)), node)
+    def movement(self, node: Node, operands: Sequence[int | Form]) -> Form:
+        """A movement of axes acts on each term alone."""
+        (x,) = operands
+        return Form(tuple(MOVEMENTS[node.op](m, node.attributes, self.alphabet) for m in self.held(x)), node)
 
     def sum(self, node: Node, operands: Sequence[int | Form]) -> int | Form | None:
         """A sum over axes."""
@@ -435,12 +435,7 @@ _READERS: dict[Op, Reader] = {
     reduce_any: Contractor.any,
     reduce_max: Contractor.any,
     reduce_min: Contractor.any,
+    **dict.fromkeys(MOVEMENTS, Contractor.movement),
     eye: lambda self, node, xs: Form((unit_tensor(node.attributes["size"], self.alphabet),), node),
-    diag: lambda self, node, xs: self.movement(lambda m: diagonal(m, self.alphabet), node, xs[0]),
-    expand: lambda self, node, xs: self.movement(lambda m: expanded(m, node.attributes["axis"]), node, xs[0]),
-    squeeze: lambda self, node, xs: self.movement(lambda m: squeezed(m, node.attributes["axis"]), node, xs[0]),
-    transpose: lambda self, node, xs: self.movement(lambda m: transposed(m, node.attributes["axes"]), node, xs[0]),
-    broadcast: lambda self, node, xs: self.movement(
-        lambda m: stretched(m, node.attributes["shape"], self.alphabet), node, xs[0]
-    ),
+    diag: lambda self, node, xs: Form(tuple(diagonal(m, self.alphabet) for m in self.held(xs[0])), node),
 }

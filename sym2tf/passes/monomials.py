@@ -9,10 +9,13 @@ summed, or stands in another factor, it renames the other, and is gone; it stays
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sym2tf.ir.dims import Size
+from sym2tf.ir.op import Op
+from sym2tf.ops.indexing import broadcast, expand, squeeze, transpose
 
 Letters = tuple[int, ...]  # one for each axis; `UNIT` for an axis of length 1
 Factor = tuple[int, Letters]  # a node and the letters of its core axes
@@ -163,6 +166,16 @@ def stretched(m: Monomial, shape: Sequence[Size], alphabet: Alphabet) -> Monomia
     front = len(m.output) - len(shape)
     tail = (alphabet.fresh(d) if letter == UNIT else letter for letter, d in zip(m.output[front:], shape, strict=True))
     return replace(m, output=(*m.output[:front], *tail))
+
+
+Movement = Callable[[Monomial, Mapping[str, Any], Alphabet], Monomial]
+
+MOVEMENTS: Mapping[Op, Movement] = {
+    expand: lambda m, attributes, alphabet: expanded(m, attributes["axis"]),
+    squeeze: lambda m, attributes, alphabet: squeezed(m, attributes["axis"]),
+    transpose: lambda m, attributes, alphabet: transposed(m, attributes["axes"]),
+    broadcast: lambda m, attributes, alphabet: stretched(m, attributes["shape"], alphabet),
+}
 
 
 def normal(m: Monomial, gone: Iterable[int], alphabet: Alphabet | None) -> Monomial:

@@ -19,18 +19,16 @@ from sym2tf.passes.counting import constant_value
 from sym2tf.passes.facts import NONNEGATIVE, NONZERO, Facts, facts_of, facts_of_number
 from sym2tf.passes.matrix_chains import Chain, is_gram, matrix_chain
 from sym2tf.passes.monomials import (
+    MOVEMENTS,
     UNIT,
     Alphabet,
     Factor,
     Monomial,
     atom,
     diagonal,
-    expanded,
     product,
-    squeezed,
     stretched,
     summed,
-    transposed,
     unit_tensor,
 )
 from sym2tf.passes.monomials import contraction as contracted
@@ -164,7 +162,7 @@ class _Knowledge:
         found = SYMMETRIC | self.scaled(around, SEMIDEFINITE) if is_gram(inside, row, column) else NOTHING
         chain = matrix_chain(m.factors, row, column, front)
         if chain is not None:
-            return found | self.ofmatrix_chain(chain)
+            return found | self.of_matrix_chain(chain)
         return found | self.of_hadamard(inside, around, row, column, front)
 
     def scaled(self, factors: Sequence[Factor], facts: Fact) -> Fact:
@@ -178,7 +176,7 @@ class _Knowledge:
             left &= ~(DEFINITE | INVERTIBLE)
         return left
 
-    def ofmatrix_chain(self, chain: Chain) -> Fact:
+    def of_matrix_chain(self, chain: Chain) -> Fact:
         """A matrix product, with vectors that scale rows and columns on the way."""
         common = EVERYTHING
         for link in chain.links:
@@ -249,15 +247,16 @@ def _read_einsum(self: _Knowledge, node: Node, operands: Sequence[Monomial]) -> 
     return stretched(found, node.type.shape, self.alphabet)
 
 
+def _read_movement(self: _Knowledge, node: Node, operands: Sequence[Monomial]) -> Monomial:
+    return MOVEMENTS[node.op](operands[0], node.attributes, self.alphabet)
+
+
 _READERS: Mapping[Op, Callable[[_Knowledge, Node, Sequence[Monomial]], Monomial | None]] = {
     arithmetic.mul: _read_product,
     contraction.einsum: _read_einsum,
+    **dict.fromkeys(MOVEMENTS, _read_movement),
     arithmetic.cast: lambda self, node, xs: xs[0],
     indexing.sum_: lambda self, node, xs: summed(xs[0], node.attributes["axes"], self.alphabet),
-    indexing.expand: lambda self, node, xs: expanded(xs[0], node.attributes["axis"]),
-    indexing.squeeze: lambda self, node, xs: squeezed(xs[0], node.attributes["axis"]),
-    indexing.transpose: lambda self, node, xs: transposed(xs[0], node.attributes["axes"]),
-    indexing.broadcast: lambda self, node, xs: stretched(xs[0], node.attributes["shape"], self.alphabet),
     assembly.eye: lambda self, node, xs: unit_tensor(node.type.shape[-1], self.alphabet),
     assembly.diag: lambda self, node, xs: diagonal(xs[0], self.alphabet),
 }

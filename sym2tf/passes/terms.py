@@ -14,9 +14,8 @@ from sym2tf.ir.dims import Size, evaluate_size
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import add, mul
-from sym2tf.ops.indexing import broadcast, expand, squeeze, transpose
 from sym2tf.passes.contraction import Contractor
-from sym2tf.passes.monomials import UNIT, Factor, Letters, Monomial, Pair, expanded, squeezed, stretched, transposed
+from sym2tf.passes.monomials import MOVEMENTS, UNIT, Factor, Letters, Monomial, Pair, stretched
 from sym2tf.passes.monomials import contraction as contracted
 from sym2tf.passes.pipeline import CONTRACT, PRUNE, REWRITE, ROUNDS
 
@@ -82,7 +81,7 @@ def _terms_of_outputs(contractor: Contractor) -> dict[int, tuple[Monomial, ...]]
     outputs = set(graph.outputs.values())
     outer = set(outputs)
     for v in reversed(graph.order):
-        if v in outer and graph[v].op in (*_MOVED, add, mul):
+        if v in outer and graph[v].op in (*MOVEMENTS, add, mul):
             outer.update(graph.operands(v))
     known: dict[int, tuple[Monomial, ...]] = {}
     for v in graph.order:
@@ -94,8 +93,8 @@ def _terms_of_outputs(contractor: Contractor) -> dict[int, tuple[Monomial, ...]]
             found = [stretched(m, node.type.shape, alphabet) for u in operands for m in known[u]]
         elif node.op is mul and sum(len(known[u]) > 1 for u in operands) == 1:
             found = _products(contractor, v, [known[u] for u in operands])
-        elif node.op in _MOVED:
-            found = [_MOVED[node.op](m, node.attributes, alphabet) for m in known[operands[0]]]
+        elif node.op in MOVEMENTS:
+            found = [MOVEMENTS[node.op](m, node.attributes, alphabet) for m in known[operands[0]]]
         found = None if found is None else tuple(found)
         if found is None or len(found) > MOST_TERMS:
             found = contractor.terms(contractor.where[v])
@@ -114,14 +113,6 @@ def _products(contractor: Contractor, v: int, operands: Sequence[Sequence[Monomi
         whole = contracted(chosen, [axes] * len(chosen), axes, contractor.alphabet)
         products.append(stretched(whole, shape, contractor.alphabet))
     return products
-
-
-_MOVED = {
-    expand: lambda m, attributes, alphabet: expanded(m, attributes["axis"]),
-    squeeze: lambda m, attributes, alphabet: squeezed(m, attributes["axis"]),
-    transpose: lambda m, attributes, alphabet: transposed(m, attributes["axes"]),
-    broadcast: lambda m, attributes, alphabet: stretched(m, attributes["shape"], alphabet),
-}
 
 
 class _Factors:
