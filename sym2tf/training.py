@@ -95,7 +95,7 @@ class TrainingStep:
         found = {n: p if p in values else n for p, n in zip(self.params, self.names, strict=True)}
         missing = [n for n, key in found.items() if key not in values]
         if missing or len(values) != len(found):
-            got = f"{', '.join(missing)} is missing" if missing else f"got {', '.join(map(str, values))}"
+            got = f"missing: {', '.join(missing)}" if missing else f"got {', '.join(map(str, values))}"
             raise ArgumentError(f"the parameters are {', '.join(self.names)}; {got}")
         return found
 
@@ -132,7 +132,7 @@ def training_step(
     Raises:
         UnsupportedExpressionError: the loss cannot be lowered.
         DifferentiationError: the loss is not scalar or has no derivative.
-        ArgumentError: `params` names what is no input, or an input twice, or nothing.
+        ArgumentError: `params` names what is no input, or an input twice, or nothing; `optimizer` is none.
 
     Example:
         >>> step = training_step(loss, [W, b], optimizers.adam(0.01))
@@ -140,6 +140,8 @@ def training_step(
         >>> state = step.initial_state(params)
         >>> params, state, value = step(params, state, {X: xs, Y: ys})
     """
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentError(f"{optimizer!r} is no optimiser: use one of sym2tf.optimizers, such as adam(0.01)")
     lowered = lower(loss, assume=assume)
     params = (
         tuple(leaves(params)) if isinstance(params, Sequence | Mapping) and not isinstance(params, str) else (params,)

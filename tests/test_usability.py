@@ -336,6 +336,11 @@ def test_the_representation_says_which_of_two_arguments_was_renamed():
     assert "f(x_1 = IndexedBase(Symbol('x')), x)" in repr(f)
 
 
+def test_the_representation_says_what_stands_in_an_explicit_matrix():
+    q = sp.Matrix(sp.symbols("q1 q2"))
+    assert "f(q = Matrix([[q1], [q2]]))" in repr(sym2tf.compile(q[0] * q[1], args=[q]))
+
+
 def test_a_function_answers_to_what_python_asks_of_functions():
     f = sym2tf.compile(sp.Sum(X[i] * x, (i, 0, n - 1)), name="total")
     assert f.__name__ == "total"

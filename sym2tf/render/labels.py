@@ -114,7 +114,7 @@ def leaf_text(op: Op, attributes: Mapping[str, Any]) -> str | None:
 def operation_text(op: Op, operands: Sequence[str | None]) -> str:
     """The operation with its constants in their places; None stands for an operand that an edge brings.
 
-    `+`, `× 2`, `(·) ^ 2`, `① ^ ②`, `select(①, ②, 0)`, `max(…, 0)`.
+    `+`, `× 2`, `(·) ^ 2`, `① ^ ②`, `①⁻¹②`, `select(①, ②, 0)`, `max(…, 0)`.
     """
     label = op.label or op.name
     if op.arity == 1 and _OPERAND.search(label):
@@ -124,10 +124,12 @@ def operation_text(op: Op, operands: Sequence[str | None]) -> str:
     live = [k for k, text in enumerate(operands) if text is None]
     if op.commutative:
         return _commutative_text(label, [text for text in operands if text is not None], len(live))
-    if len(live) == len(operands) and (len(live) < 2 or op.arity is None):
+    if len(live) == len(operands) and (len(live) < 2 or op.arity is None) and label not in _INVERSES:
         return label
     marks = [slot(k) if len(live) > 1 else BLANK for k in range(len(operands))]
     shown = [mark if text is None else text for mark, text in zip(marks, operands, strict=True)]
+    if label in _INVERSES:
+        return f"{_bracketed(shown[0], first=True)}⁻¹{shown[-1] if len(shown) > 1 else ''}"
     if len(shown) == 2 and _symbolic(label):
         left, right = (_bracketed(text, first=not k) for k, text in enumerate(shown))
         return f"{left} {label} {right}"
@@ -168,7 +170,10 @@ def _range_text(start: Size, size: Size) -> str:
     return f"{start} : {start + size}"
 
 
-# Attributes that read better than key=value: by operation where several belong together, else by name.
+_INVERSES = ("A⁻¹", "A⁻¹b", "L⁻¹b")  # labels of rows; the letters stand for the first and the last operand
+
+# Attributes that read better than key=value: by operation where several belong together, else by name. Those that
+# shapes or the choice of an algorithm say already are left out.
 _BY_OPERATION: dict[str, Callable[..., str]] = {
     "einsum": lambda inputs, output: f"{', '.join(inputs)} → {output or 'scalar'}",
     "slice": lambda axis, start, size: f"{_range_text(start, size)}, {_axes_text(axis)}",
@@ -179,7 +184,17 @@ _BY_OPERATION: dict[str, Callable[..., str]] = {
     "reshape": lambda rank, shape: f"to {shape_text(shape)}",
     "table": lambda values, shape, kind: shorten(", ".join(constant_text(v) for v in values[:8]), 20),
 }
-_BY_ATTRIBUTE: dict[str, Callable[[Any], str]] = {"axis": _axes_text, "axes": _axes_text}
+_BY_ATTRIBUTE: dict[str, Callable[[Any], str]] = {
+    "axis": _axes_text,
+    "axes": _axes_text,
+    "lower": lambda lower: "lower" if lower else "upper",
+    "adjoint": lambda adjoint: "transposed" if adjoint else "",
+    "reverse": lambda reverse: "reversed" if reverse else "",
+    "exclusive": lambda exclusive: "exclusive" if exclusive else "",
+    "trust": lambda trust: "",
+    "core": lambda core: "",
+    "rank": lambda rank: "",
+}
 
 
 def attributes_text(op: Op, attributes: Mapping[str, Any]) -> str:
@@ -187,10 +202,11 @@ def attributes_text(op: Op, attributes: Mapping[str, Any]) -> str:
     together = _BY_OPERATION.get(op.name)
     if together is not None:
         return together(**attributes)
-    return ", ".join(
+    texts = (
         _BY_ATTRIBUTE[name](value) if name in _BY_ATTRIBUTE else f"{name}={shorten(str(value), 20)}"
         for name, value in attributes.items()
     )
+    return ", ".join(text for text in texts if text)
 
 
 def port_text(op: Op, attributes: Mapping[str, Any], position: int) -> str:
