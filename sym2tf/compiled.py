@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import keyword
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, overload
@@ -11,6 +9,7 @@ from typing import Any, Literal, overload
 import sympy as sp
 
 from sym2tf import check as checking
+from sym2tf.arguments import Arguments
 from sym2tf.autodiff import derivatives
 from sym2tf.autodiff.elements import with_shifts
 from sym2tf.backends.constants import FORMATS
@@ -18,11 +17,10 @@ from sym2tf.backends.sympy import raise_to_sympy
 from sym2tf.backends.tensorflow.runtime import Program, as_tf_function, require_jit
 from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.check_report import CheckReport
-from sym2tf.errors import ArgumentError, DtypeError, SizeError
+from sym2tf.errors import ArgumentError, DtypeError
 from sym2tf.frontend.context import leaf_name
 from sym2tf.frontend.describe import describe, is_small
 from sym2tf.frontend.lower import lower
-from sym2tf.ir.binding import Binding
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
@@ -32,7 +30,7 @@ from sym2tf.render.api import Picture, render_graph
 from sym2tf.structured.compressed import CompressedDerivative
 from sym2tf.structured.source import Source, one_of
 from sym2tf.structured.sparse import SparseDerivative
-from sym2tf.trees import is_nest, leaves, map_nest, match_nest, refill
+from sym2tf.trees import is_nest, leaves, map_nest, refill
 from sym2tf.wrt import chosen, input_name, numbered, resolve
 
 _MADE_ANEW = ("_program", "function")  # hold TensorFlow objects
@@ -129,13 +127,8 @@ class CompiledFunction:
         self._optimized = optimize(graph, level=level, jit=jit)
         if jit:
             require_jit(self.graph)
-        self._arguments: tuple[Any, ...] = tuple(graph.info["args"])
+        self._arguments = Arguments(self.graph, self.name)
         self._nest: Any = graph.info["outputs"]
-        self._names = [input_name(graph[v]) for v in graph.inputs]
-        self._sizes = dict(graph.info.get("sizes", {}))
-        self._leaf_names = list(leaves(self._arguments))
-        self._plain = self._arguments == tuple(self._names)
-        self._takes_mapping = len(self._arguments) == 1 and isinstance(self._arguments[0], Mapping)
 
     def __copy__(self) -> CompiledFunction:
         return self
@@ -172,14 +165,12 @@ class CompiledFunction:
     @property
     def arguments(self) -> tuple[Any, ...]:
         """The arguments in order, as names; nests stay nests."""
-        return self._arguments
+        return self._arguments.nest
 
-    @cached_property
+    @property
     def sizes(self) -> dict[str, bool]:
         """The sizes, which are passed by name, and whether each must be given because no data determine it."""
-        required = Binding(self.graph).required
-        used = Binding(self.graph).names
-        return {name: name in required for name in used}
+        return self._arguments.sizes
 
     @property
     def signature(self) -> str:
@@ -195,7 +186,7 @@ class CompiledFunction:
 
     def __repr__(self) -> str:
         symbols = {input_name(n): n.attributes["symbol"] for n in (self.lowered[v] for v in self.lowered.inputs)}
-        arguments = ", ".join(str(map_nest(lambda n, path: _explained(n, symbols.get(n)), a)) for a in self._arguments)
+        arguments = ", ".join(str(map_nest(lambda n, path: _explained(n, symbols.get(n)), a)) for a in self.arguments)
         return f"<sym2tf {self.name}({arguments}): {self.title}; {self.signature}, {self.dtype}{', jit' * self.jit}>"
 
     def __format__(self, spec: str) -> str:
@@ -205,20 +196,7 @@ class CompiledFunction:
     def __name__(self) -> str:
         return self.name
 
-    __signature__ = _OfInstances(lambda self: self._python_signature())
-
-    def _python_signature(self) -> inspect.Signature:
-        """What `inspect.signature` shows; arguments whose names are no identifiers can go by position only."""
-        names = [a if isinstance(a, str) else f"argument_{k}" for k, a in enumerate(self._arguments)]
-        plain = all(n.isidentifier() and not keyword.iskeyword(n) for n in names) and self._plain
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if plain else inspect.Parameter.POSITIONAL_ONLY
-        taken = names if plain else [n if n.isidentifier() else f"argument_{k}" for k, n in enumerate(names)]
-        parameters = [inspect.Parameter(n, kind) for n in taken]
-        for size, required in self.sizes.items():
-            default = inspect.Parameter.empty if required else None
-            if size not in taken and size.isidentifier():
-                parameters.append(inspect.Parameter(size, inspect.Parameter.KEYWORD_ONLY, default=default))
-        return inspect.Signature(parameters)
+    __signature__ = _OfInstances(lambda self: self._arguments.signature())
 
     def _repr_latex_(self) -> str | None:
         """The expression, where it is small enough to be read."""
@@ -256,13 +234,11 @@ class CompiledFunction:
             ArgumentError: missing, unknown or repeated arguments.
             ShapeError, SizeError, DtypeError: data that do not fit.
         """
-        if len(args) == 1 and isinstance(args[0], Mapping) and not self._takes_mapping:
-            return self(**self._by_name(args[0], kwargs))
-        if not kwargs and self._plain and len(args) == len(self._names):
+        taken = self._arguments
+        if not kwargs and taken.plain and len(args) == len(taken.inputs) and not taken.in_one_mapping(args):
             answers = self._program(args)
         else:
-            values, sizes = self._bind(args, kwargs)
-            answers = self._program(values, sizes)
+            answers = self._program(*taken.bind(args, kwargs))
         return answers[0] if type(self._nest) is str else refill(self._nest, answers)
 
     @cached_property
@@ -302,53 +278,8 @@ class CompiledFunction:
         Raises:
             ArgumentError: missing, unknown or repeated arguments.
         """
-        if len(args) == 1 and isinstance(args[0], Mapping) and not self._takes_mapping:
-            kwargs, args = self._by_name(args[0], kwargs), ()
-        values, sizes = self._bind(args, kwargs)
-        return dict(zip(self._names, values, strict=True)), sizes
-
-    def _by_name(self, values: Mapping[Any, Any], named: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by symbol or name as keywords."""
-        names = {symbol: name for name, symbol in self._sizes.items()}
-        names |= {self.lowered[v].attributes["symbol"]: input_name(self.lowered[v]) for v in self.lowered.inputs}
-        found = dict(named)
-        for key, value in values.items():
-            name = key if isinstance(key, str) else names.get(key, str(key))
-            if name in found:
-                raise ArgumentError(f"{self.name} got {name} twice")
-            found[name] = value
-        return found
-
-    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
-        count = len(self._arguments)
-        if len(args) > count:
-            raise ArgumentError(
-                f"{self.name} takes {count} positional argument{'s' * (count != 1)} ({self._listed()}), got {len(args)}"
-            )
-        found: dict[str, Any] = {}
-        for k, value in enumerate(args):
-            try:
-                found.update((leaf, item) for leaf, item, _ in match_nest(self._arguments[k], value, f"[{k}]"))
-            except ValueError as error:
-                raise ArgumentError(f"{self.name}: {error}") from None
-        unknown = [k for k in kwargs if k not in self._leaf_names and k not in self._sizes]
-        if unknown:
-            names = ", ".join(map(repr, unknown))
-            raise ArgumentError(f"{self.name} has no argument {names}; it takes {self._listed()}")
-        repeated = [k for k in kwargs if k in found]
-        if repeated:
-            raise ArgumentError(f"{self.name} got {', '.join(repeated)} by position and by name")
-        found |= kwargs
-        missing = [n for n in self._names if n not in found]
-        if missing:
-            raise ArgumentError(f"{self.name} lacks {', '.join(missing)}; it takes {self._listed()}")
-        sizes = {n: _size(n, found[n]) for n in self._sizes if found.get(n) is not None}
-        return [found[n] for n in self._names], sizes
-
-    def _listed(self) -> str:
-        listed = ", ".join(str(a) for a in self._arguments)
-        sizes = [n if required else f"{n} (optional)" for n, required in self.sizes.items()]
-        return listed + (f"; sizes by name: {', '.join(sizes)}" if sizes else "")
+        values, sizes = self._arguments.bind(args, kwargs)
+        return dict(zip(self._arguments.inputs, values, strict=True)), sizes
 
     # Derivatives -------------------------------------------------------------------------------------------------
 
@@ -477,7 +408,7 @@ class CompiledFunction:
 
     def _source(self, wrt: Any) -> tuple[Source, Any]:
         """What is differentiated by what, and the nest of `wrt`."""
-        found, nest = resolve(wrt, self.lowered, self._leaf_names, self.name)
+        found, nest = resolve(wrt, self.lowered, self._arguments.names, self.name)
         graph, shifts = with_shifts(self._smooth, [(self._at(v), e) for v, e in found if e])
         new = iter(shifts)
         inputs = [next(new) if e else graph.inputs[self.lowered.inputs.index(v)] for v, e in found]
@@ -507,9 +438,9 @@ class CompiledFunction:
             outputs: the nest of names that a call returns.
             kind: for its name.
         """
-        known = set(self._leaf_names)
+        known = set(self._arguments.names)
         added = (n for n in (input_name(graph[v]) for v in graph.inputs) if n not in known)
-        info = {**graph.info, "args": (*self._arguments, *added), "outputs": outputs}
+        info = {**graph.info, "args": (*self.arguments, *added), "outputs": outputs}
         graph = Graph(graph.nx, graph.inputs, graph.outputs, info)
         return CompiledFunction(
             graph,
@@ -541,16 +472,6 @@ def _explained(name: str, symbol: Any) -> str:
 
 def _core(node: Node) -> str:
     return f"({','.join(map(str, node.type.shape))})"
-
-
-def _size(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise SizeError(f"{name} is a size and must be an integer, got {value!r}") from None
-    if number != value or number < 0:
-        raise SizeError(f"{name} is a size and must be an integer >= 0, got {value!r}")
-    return number
 
 
 def _title(expr: Any) -> str:

@@ -26,6 +26,7 @@ LAYERS = (
     {"backends"},
     {"render"},
     {"sampling", "check_report", "wrt", "structured"},
+    {"arguments"},
     {"check"},
     {"compiled"},
     {"fit", "training"},
