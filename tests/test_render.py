@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import itertools
 import json
@@ -31,8 +32,10 @@ from sym2tf.ops import OPS
 from sym2tf.ops.arithmetic import add, cast, div, mul, reciprocal, sqrt, square, sub
 from sym2tf.ops.contraction import einsum, reduce_max
 from sym2tf.ops.elementary import cos, sin
+from sym2tf.ops.gathering import cumsum
 from sym2tf.ops.indexing import broadcast, expand, pad, slice_, sum_, transpose
 from sym2tf.ops.leaves import const, input_, iota, pi, size
+from sym2tf.ops.linalg import inverse, solve, triangular_solve
 from sym2tf.ops.logic import less, select
 from sym2tf.ops.piecewise_linear import abs_, max_
 from sym2tf.ops.values import Value, constant
@@ -207,28 +210,58 @@ def test_attributes_are_shown_compactly(make, details):
     assert one_label(make(leaf(Builder(), "x", VECTOR))).endswith(" | " + details)
 
 
+OF_MATRICES = re.compile("solve|^lu_|det|inverse|cofactor|cholesky|eigh|svd|^qr_|expm$|logm|sqrtm")
+
+
 def test_every_row_of_the_table_can_be_drawn():
     attributes = {"axes": (-1,), "axis": -1, "shape": (N,), "start": 0, "size": N, "before": 1, "after": 0,
                   "kind": Kind.REAL, "inputs": ("i", "i"), "output": "i", "value": Fraction(3), "name": "x",
-                  "symbol": None, "type": VECTOR}  # fmt: skip
+                  "symbol": None, "type": VECTOR, "values": (Fraction(1), Fraction(2)), "rank": 1, "core": 1,
+                  "by": 2, "step": 2, "reverse": True, "exclusive": False, "lower": True, "adjoint": True,
+                  "dims": 1}  # fmt: skip
     drawn = 0
     for op in OPS.values():
         b = Builder()
-        given = op.infer.__kwdefaults__ or {}
-        names = [p for p in op.infer.__code__.co_varnames[: op.infer.__code__.co_argcount
-                                                          + op.infer.__code__.co_kwonlyargcount]
-                 if p in attributes and p not in given]  # fmt: skip
+        names = {p.name for p in inspect.signature(op.infer).parameters.values() if p.default is p.empty} | {
+            "solve": {"adjoint"},
+            "triangular_solve": {"lower", "adjoint"},
+        }.get(op.name, set())
         count = 2 if op.arity is None else op.arity
-        values = [leaf(b, f"x{k}", VECTOR) for k in range(count)]
-        if op.name in ("select", "and", "or", "xor", "not"):
+        shapes = [(N, N) if OF_MATRICES.search(op.name) else (N,)] * count
+        shapes = {
+            "correlate": [(N, N), (N, N, 3)],
+            "solve_factored": [(N, N), (N, N), (N,), (N, N)],
+        }.get(op.name, shapes)
+        values = [leaf(b, f"x{k}", TensorType(Kind.REAL, shape)) for k, shape in enumerate(shapes)]
+        if op.name in ("select", "and", "or", "xor", "not", "reduce_any"):
             values[: 1 if op.name == "select" else None] = [
                 less(v, 0) for v in values[: 1 if op.name == "select" else None]
             ]
-        v = b.add(op, [value.id for value in values], {name: attributes[name] for name in names})
+        if op.name in ("gather", "scatter_add"):
+            values[1] = leaf(b, "k", TensorType(Kind.INTEGER, (N,)))
+        v = b.add(op, [value.id for value in values], {n: a for n, a in attributes.items() if n in names})
         drawing = draw(b.build([value.id for value in values if value.node.op is input_], {"out": v}))
         assert drawing.lines["o0"]
         drawn += 1
     assert drawn == len(OPS)
+
+
+@pytest.mark.parametrize(
+    ("expr", "text", "details"),
+    [
+        (lambda a, b: triangular_solve(a, b, lower=True, adjoint=True), "①⁻¹②", "lower, transposed"),
+        (lambda a, b: solve(a, b, adjoint=False), "①⁻¹②", None),
+        (lambda a, b: inverse(a), "(·)⁻¹", None),
+        (lambda a, b: cumsum(a, axis=-1, reverse=True, exclusive=False), "running Σ", "axis −1, reversed"),
+    ],
+)
+def test_systems_and_running_sums_read_as_mathematics(expr, text, details):
+    b = Builder()
+    matrices = [leaf(b, name, TensorType(Kind.REAL, (N, N))) for name in ("a", "b")]
+    drawing = draw(b.build([m.id for m in matrices], {"out": expr(*matrices).id}))
+    lines = [line.text for line in drawing.lines["n2"]]
+    assert {text, details or text} <= set(lines)
+    assert not any("=" in line for line in lines)
 
 
 def test_operand_order_is_seen_in_numbered_ports_and_edges_enter_them():
