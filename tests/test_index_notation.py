@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,21 @@ import sympy as sp
 
 import sym2tf
 from sym2tf.autodiff.derivatives import gradient, hessian, jacobian, jvp, vjp
+from sym2tf.autodiff.sparsity import dependencies
 from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import DataError, ShapeError, SizeError, SubscriptError, UnsupportedExpressionError
 from sym2tf.frontend import lower as lowering
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.lower import lower
+from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import Dim
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.notation import MaxOver, MinOver
 from sym2tf.passes.pipeline import optimize
 
-i, j, k, n, m = sp.symbols("i j k n m", integer=True)
+i, j, k, n, m, a, b = sp.symbols("i j k n m a b", integer=True)
 x, y, w, A, B, T = (sp.IndexedBase(name) for name in "xywABT")
 g, h, start, stop = (sp.IndexedBase(name) for name in ("g", "h", "start", "stop"))
 Delta = sp.KroneckerDelta
@@ -128,6 +132,33 @@ RANGES = [
     case("inside-the-axis", x[0] * x[n - 1] * sp.Sum(x[i], (i, 2, n - 2)), X[0] * X[-1] * X[2:5].sum()),
     case("tril-matvec", sp.Sum(A[i, j] * x[j], (j, 0, i)), np.tril(AA) @ X, indices=[i]),
 ]  # fmt: skip
+WINDOWS = [
+    case("reversed-window", sp.Sum(w[j] * x[i - j + 2], (j, 0, 2)), np.convolve(X, W, "valid")),
+    case("window-and-weights", sp.Sum(w[j] * x[i + j] * y[i + m - 1], (j, 0, m - 1), (i, 0, n - m)),
+         np.convolve(X, W[::-1], "valid") @ Y[2:]),
+    case("window-in-a-square", sp.Sum((y[i + m - 1] - sp.Sum(w[j] * x[i + j], (j, 0, m - 1))) ** 2, (i, 0, n - m)),
+         np.sum((Y[2:] - np.convolve(X, W[::-1], "valid")) ** 2)),
+    case("moving-sum", sp.Sum(x[i + j], (j, 0, 2)), np.convolve(X, np.ones(3), "valid")),
+    case("weights-that-are-indices", sp.Sum(j * x[i + j], (j, 0, 2)), np.convolve(X, [2, 1, 0], "valid")),
+    case("window-from-one", sp.Sum(w[j - 1] * x[i + j - 1], (j, 1, m)), np.convolve(X, W[::-1], "valid"), indices=[i]),
+    case("strided-windows", sp.Sum(D[0, j] * x[2 * i + j], (j, 0, 3)), [AA[0, :4] @ X[:4], AA[0, :4] @ X[2:]]),
+    case("windows-backwards", sp.Sum(D[0, j] * D[1, i] * x[5 - 2 * i - j], (j, 0, 3), (i, 0, 1)),
+         AA[0, :4] @ X[5:1:-1] * AA[1, 0] + AA[0, :4] @ X[3::-1] * AA[1, 1]),
+    case("windows-of-rows", sp.Sum(w[j] * A[k, i + j], (j, 0, m - 1)),
+         np.array([np.convolve(row, W[::-1], "valid") for row in AA]).T),
+    case("many-kernels", sp.Sum(B[k, j] * x[i + j], (j, 0, m - 1)),
+         np.array([np.convolve(X, row[::-1], "valid") for row in BB]).T),
+    case("kernels-of-their-own", sp.Sum(B[k, j] * A[k, i + j], (j, 0, m - 1)),
+         np.array([np.convolve(AA[a], BB[a, ::-1], "valid") for a in R]).T),
+    case("channels", sp.Sum(D[j, k] * T[k, i + j, a], (j, 0, 2), (k, 0, 2)),
+         np.array([sum(np.convolve(TT[c, :, b], AA[2::-1, c], "valid") for c in R[:3]) for b in R[:3]])),
+    case("layer", sp.Sum(D[j, k] * D[a, k] * T[k, i + j, b], (j, 0, 2), (k, 0, 2)),
+         np.einsum("jc,ac,cwbj->abw", AA[:3, :3], AA[:, :3], np.lib.stride_tricks.sliding_window_view(TT, 3, 1))),
+    case("windows-in-the-plane", sp.Sum(w[a] * D[a, b] * D[i + a, j + b], (a, 0, m - 1), (b, 0, 1)),
+         np.einsum("a,ab,ijab->ij", W, AA[:3, :2], np.lib.stride_tricks.sliding_window_view(AA, (3, 2)))),
+    case("windows-that-meet", sp.Sum(D[i, j] * w[j] * x[i + j], (i, 0, 2), (j, 0, 2)),
+         sum(AA[b, c] * W[c] * X[b + c] for b in R[:3] for c in R[:3])),
+]  # fmt: skip
 EXTREMES = [
     case("max", MaxOver(x[i], (i, 0, n - 1)), X.max()),
     case("min-of-rows", MinOver(A[i, j] + x[j], (j, 0, n - 1)), (AA + X).min(1)),
@@ -158,7 +189,7 @@ DELTAS = [
     case("levi-civita", sp.Sum(sp.LeviCivita(i, j, k) * D[i, 0] * D[j, 1] * D[k, 2], (i, 0, 2), (j, 0, 2), (k, 0, 2)),
          np.linalg.det(AA[:3, :3])),
 ]  # fmt: skip
-CASES = ELEMENTS + RANGES + EXTREMES + DELTAS
+CASES = ELEMENTS + RANGES + WINDOWS + EXTREMES + DELTAS
 
 
 def lowered(expr: Any, options: dict[str, Any]) -> tuple[Graph, dict[str, Any]]:
@@ -199,7 +230,9 @@ def test_derivatives_are_those_of_differences(expr: Any, due: Any, options: dict
     np.testing.assert_allclose(product, np.sum(weight * slope), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("picked", ["gather-diagonal", "convolution", "running-before", "running-max", "segment-rows"])
+@pytest.mark.parametrize(
+    "picked", ["gather-diagonal", "convolution", "layer", "running-before", "running-max", "segment-rows"]
+)
 def test_tensorflow_computes_the_same_with_batches(picked: str) -> None:
     expr, due, options = next(c.values for c in CASES if c.id == picked)
     f = sym2tf.compile(expr, **options)
@@ -250,6 +283,85 @@ def test_derivatives_keep_the_form() -> None:
     backward = optimize(vjp(segments, [v for v in segments.inputs if segments[v].type.kind is Kind.REAL]))[0]
     assert {"scatter_add", "gather"} <= set(backward.counts())
     assert core_rank(backward) == 1
+
+
+@pytest.mark.parametrize("picked", [c.id for c in WINDOWS if c.id != "windows-that-meet"])
+def test_windows_are_never_made_one_by_one(picked: str) -> None:
+    expr, _, options = next(c.values for c in WINDOWS if c.id == picked)
+    graph = lower(expr, **options)
+    for made in (graph, vjp(graph, list(graph.inputs)), jvp(graph, list(graph.inputs))):
+        found = optimize(made)[0].counts()
+        assert "correlate" in found
+        assert not {"gather", "scatter_add"} & set(found)
+
+
+@pytest.mark.parametrize("picked", ["convolution", "windows-of-rows", "layer", "windows-in-the-plane"])
+def test_the_sparsity_of_windows_is_that_of_their_jacobian(picked: str) -> None:
+    expr, due, options = next(c.values for c in (*ELEMENTS, *WINDOWS) if c.id == picked)
+    graph, data = lowered(expr, options)
+    inputs = list(graph.inputs)
+    dense = [np.reshape(d, (np.size(due), -1)) for d in evaluate(jacobian(graph, inputs), data).values()]
+    found = np.zeros((np.size(due), sum(d.shape[1] for d in dense)), bool)
+    sizes = Binding(graph).bind({name: value.shape for name, value in data.items()}, {})
+    found[dependencies(graph, inputs, sizes, {})["out"].pairs()] = True
+    np.testing.assert_array_equal(found, np.concatenate(dense, axis=1) != 0)
+
+
+def test_windows_without_overlap_are_not_correlated() -> None:
+    assert "correlate" not in counts(sp.Sum(D[0, j] * x[3 * i + j], (j, 0, 2)))
+
+
+WINDOW_PROGRAM = """
+import resource
+import numpy as np, sympy as sp
+from sym2tf.backends import numpy as reference
+from sym2tf.autodiff import derivatives
+from sym2tf.frontend.lower import lower
+from sym2tf.passes.pipeline import optimize
+i, j, n, m = sp.symbols("i j n m", integer=True)
+k, x, y = map(sp.IndexedBase, "kxy")
+cost = sp.Sum((y[i] - sp.Sum(k[j] * x[i + j], (j, 0, m - 1))) ** 2, (i, 0, n - 1))
+N, M = 10**6, 10**3  # all windows are 8 GB
+rng = np.random.default_rng(0)
+data = dict(k=rng.normal(size=M), x=rng.normal(size=N + M - 1), y=rng.normal(size=N))
+small = dict(k=data["k"][:3], x=data["x"][:12], y=data["y"][:10])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+"""
+WINDOWS_IN_NUMPY = """
+graph = lower(cost, args=(k, x, y))
+gradient = optimize(derivatives.gradient(graph, graph.inputs[:2]))[0]
+run = lambda data: list(reference.evaluate(gradient, data).values())
+"""
+WINDOWS_IN_TENSORFLOW = """
+from sym2tf.compiled import compile
+function = compile(cost, args=(k, x, y)).gradient([k, x])
+run = lambda data: [v.numpy() for v in function(**data)]
+"""
+WINDOWS_JUDGED = """
+run(small)
+before = peak()
+by_k, by_x = run(data)
+grown = peak() - before
+r = 2 * (np.correlate(data["x"], data["k"], "valid") - data["y"])
+np.testing.assert_allclose(by_k, np.correlate(data["x"], r, "valid"), rtol=1e-8, atol=1e-4)
+np.testing.assert_allclose(by_x, np.convolve(r, data["k"]), rtol=1e-8, atol=1e-6)
+print(grown)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is asked of POSIX")
+@pytest.mark.parametrize("backend", [WINDOWS_IN_NUMPY, WINDOWS_IN_TENSORFLOW], ids=["numpy", "tensorflow"])
+def test_a_million_windows_of_a_thousand_take_the_memory_of_the_data(backend: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WINDOW_PROGRAM + backend + WINDOWS_JUDGED],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=Path(__file__).parent.parent,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout.split()[-1]) < 300  # MB
 
 
 def test_a_million_terms_by_segments_and_as_running_sums_take_no_square_of_memory() -> None:

@@ -300,6 +300,10 @@ STRUCTURAL = [
     Case(OPS["cumsum"], ((2, 4),), {"axis": -1, "reverse": True, "exclusive": True}),
     Case(OPS["stride"], ((7, 2),), {"axis": -2, "start": 1, "size": 3, "step": 2}),
     Case(OPS["stride"], ((6,),), {"axis": -1, "start": 5, "size": 3, "step": -2}),
+    Case(OPS["correlate"], ((1, 6), (1, 1, 3)), {"dims": 1}),
+    Case(OPS["correlate"], ((2, 5), (3, 2, 2)), {"dims": 1}),
+    Case(OPS["correlate"], ((2, 4, 3), (2, 2, 2, 2)), {"dims": 2}),
+    Case(OPS["correlate"], ((2, 1, 5), (2, 1, 1, 2)), {"dims": 1}),
     Case(OPS["dilate"], ((3, 2),), {"axis": -2, "start": 1, "size": 7, "step": 2}),
     Case(OPS["dilate"], ((3,),), {"axis": -1, "start": 5, "size": 6, "step": -2}),
 ]

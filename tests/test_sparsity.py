@@ -22,7 +22,18 @@ from sym2tf.errors import ArgumentError, DifferentiationError, ResourceLimitErro
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Builder
 from sym2tf.ir.types import Kind, TensorType
-from sym2tf.ops import arithmetic, assembly, contraction, decompositions, elementary, gathering, indexing, linalg, logic
+from sym2tf.ops import (
+    arithmetic,
+    assembly,
+    contraction,
+    correlation,
+    decompositions,
+    elementary,
+    gathering,
+    indexing,
+    linalg,
+    logic,
+)
 from sym2tf.ops.leaves import input_, iota
 from sym2tf.ops.values import Value, apply, with_shape
 from sym2tf.passes.pipeline import optimize, stabilize
@@ -318,7 +329,11 @@ def test_a_dense_derivative_too_large_to_list_is_refused():
 
 
 def test_every_row_with_a_derivative_that_mixes_elements_has_a_rule():
-    rows = [op for ops in (contraction, indexing, assembly, gathering, linalg, decompositions) for op in ops.ROWS]
+    rows = [
+        op
+        for ops in (contraction, correlation, indexing, assembly, gathering, linalg, decompositions)
+        for op in ops.ROWS
+    ]
     constant = {"reduce_any", "one_hot", "floor_divide", "lu_rows"}
     mixing = [op for op in rows if not op.elementwise and op.arity != 0 and op.name not in constant]
     missing = [op.name for op in mixing if op not in sparsity.READS]

@@ -14,7 +14,17 @@ import numpy as np
 
 from sym2tf.autodiff.incidence import Incidence, elements_of, stacked, union
 from sym2tf.ir.op import Op
-from sym2tf.ops import assembly, contraction, decompositions, gathering, indexing, linalg, logic, piecewise_linear
+from sym2tf.ops import (
+    assembly,
+    contraction,
+    correlation,
+    decompositions,
+    gathering,
+    indexing,
+    linalg,
+    logic,
+    piecewise_linear,
+)
 from sym2tf.ops.leaves import const
 
 Array = np.ndarray[Any, Any]
@@ -263,6 +273,26 @@ def _without_identities(
             factors.append((x._replace(shape=x.shape[:1], support=None, known=None, op=const), new))
 
 
+def windows(xs: Sequence[Fact], attributes: Mapping[str, Any], shape: Shape) -> Incidence:
+    """`correlate`: each element a window of all channels of the data, and the kernels of its output."""
+    x, k = xs
+    dims = attributes["dims"]
+    offsets = k.shape[-dims:]
+    stretch = math.prod((*offsets, k.shape[-dims - 1]))
+    elements_of((*shape, stretch))
+    parts = []
+    if x.reads is not None:
+        numbers = np.arange(elements_of(x.shape)).reshape(x.shape)
+        inside = np.lib.stride_tricks.sliding_window_view(numbers, offsets, tuple(range(-dims, 0)))
+        inside = np.moveaxis(inside, -2 * dims - 1, -1)[..., np.newaxis, *(slice(None),) * (2 * dims + 1)]
+        parts.append((x.reads, np.broadcast_to(inside, (*shape, *offsets, k.shape[-dims - 1]))))
+    if k.reads is not None:
+        numbers = np.arange(elements_of(k.shape)).reshape(*k.shape[: -dims - 1], *(1,) * dims, -1)
+        parts.append((k.reads, np.broadcast_to(numbers, (*shape, stretch))))
+    rows = np.repeat(np.arange(elements_of(shape)), stretch)
+    return _union([reads.take(places.ravel()).grouped(rows, elements_of(shape)) for reads, places in parts])
+
+
 # The tables -----------------------------------------------------------------------------------------------------
 
 STEPS = (piecewise_linear.sign, piecewise_linear.floor, piecewise_linear.ceiling)  # derivative zero
@@ -280,6 +310,7 @@ READS: dict[Op, Rule] = {
     gathering.gather: taken,
     gathering.scatter_add: scattered,
     gathering.cumsum: running,
+    correlation.correlate: windows,
     contraction.einsum: product,
     **dict.fromkeys((*linalg.ROWS, *decompositions.ROWS), block),
     **dict.fromkeys((linalg.solve, linalg.triangular_solve, linalg.solve_factored), solution),

@@ -220,5 +220,7 @@ def _reduced_axes(node: Node) -> int:
         return 1
     if node.op.name == "scatter_add":
         return int(attributes["rank"])
+    if node.op.name == "correlate":
+        return int(attributes["dims"]) + 1
     over = node.op.name in ("sum", "logsumexp", "softmax") or node.op.name.startswith("reduce_")
     return len(attributes["axes"]) if over else 0

@@ -269,6 +269,19 @@ def _cumsum(r: Raising, v: int, node: Node, at: Indices) -> Raised:
     return [r.demand(u, (*at[:k], index, *at[k + 1 :]))], lambda x: _sum(x, [limit])
 
 
+def _correlate(r: Raising, v: int, node: Node, at: Indices) -> Raised:
+    dims = node.attributes["dims"]
+    x, k = r.graph.operands(v)
+    channel, *offsets = indices = r.summation_indices(v, dims + 1)
+    shape = r.graph[k].type.shape
+    limits = [(i, sp.S.Zero, r.size(d) - 1) for i, d in zip(indices, shape[-dims - 1 :], strict=True) if d != 1]
+    *front, output = at[:-dims]
+    offsets = [sp.S.Zero if d == 1 else i for i, d in zip(offsets, shape[-dims:], strict=True)]
+    places = (i + j for i, j in zip(at[-dims:], offsets, strict=True))
+    needed = [r.demand(k, (*front, output, channel, *offsets)), r.demand(x, (*front, channel, *places))]
+    return needed, lambda weight, element: _sum(weight * element, limits)
+
+
 def _dilate(r: Raising, v: int, node: Node, at: Indices) -> Raised:
     axis, step, start = node.attributes["axis"], node.attributes["step"], r.size(node.attributes["start"])
     (u,) = r.graph.operands(v)
@@ -350,6 +363,7 @@ RULES: dict[str, Rule] = {
         lambda x: sp.floor(x / r.size(node.attributes["by"])),
     ),
     "cumsum": _cumsum,
+    "correlate": _correlate,
     "stride": _moved(_strided),
     "dilate": _dilate,
     "softmax": _softmax,

@@ -145,6 +145,22 @@ class Lowered:
         return self.value.type.rank - len(self.axes)
 
 
+class Window(NamedTuple):
+    """What a value was gathered from at subscripts such as `i + j`.
+
+    Attributes:
+        value: the data.
+        names: their axes; None for those of the subscripts.
+        places: the subscripts, by axis: each is a multiple of one index, plus one of another, plus a size.
+        depth: of the value that was gathered.
+    """
+
+    value: Value
+    names: tuple[Index | None, ...]
+    places: Mapping[int, Affine]
+    depth: int
+
+
 class Context:
     """What the handlers of all areas share."""
 
@@ -162,6 +178,7 @@ class Context:
         self.firsts: list[Size] = []
         self.integers: set[Any] = set()  # leaves that are integers: subscripts made of data
         self.deltas: dict[tuple[int, tuple[Index, ...]], Any] = {}  # what the Kronecker deltas so far mean
+        self.windows: dict[tuple[int, tuple[Index, ...]], Window] = {}  # values gathered at sums of two indices
         self._names: set[str] = set()
         self._bound = 0
         self._places: dict[Any, int] = {}

@@ -15,6 +15,7 @@ from sym2tf.frontend.deltas import contracted, product_of, rectangular, reduced,
 from sym2tf.frontend.handlers import Handler
 from sym2tf.frontend.ranges import bounds, plus
 from sym2tf.frontend.subscripts import between, end_value, mask, number, subscripted, taken
+from sym2tf.frontend.windows import correlated
 from sym2tf.notation import MaxOver, MinOver
 from sym2tf.ops.arithmetic import add, mul, pow_
 from sym2tf.ops.contraction import prod, reduce_max, reduce_min
@@ -51,7 +52,7 @@ def _sum(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowere
     if any(index.dependent for index in bound):
         factors = _nested(context, factors, [index for index in bound if index.dependent])
         bound = [index for index in bound if not index.dependent]
-    factors, bound = contracted(context, factors, bound)
+    factors, bound = correlated(context, *contracted(context, factors, bound))
     return _closed(rectangular(context, product_of(context, factors), bound), scope)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import sympy as sp
 
-from sym2tf.frontend.context import Affine, Context, Data, Index, Lowered, Scope
+from sym2tf.frontend.context import Affine, Context, Data, Index, Lowered, Scope, Window
 from sym2tf.frontend.describe import describe
 from sym2tf.frontend.ranges import NotAffineError, affine, bounds, hull
 from sym2tf.ir.dims import Size
@@ -119,11 +119,26 @@ def taken(context: Context, base: Lowered, places: Sequence[Affine | Lowered]) -
         value = squeeze(value, axis=k - len(names))
         del names[k]
         computed = {j - (j > k): place for j, place in computed.items()}
+    data, data_names = value, tuple(names)
     if computed:
         value, names = _gathered(context, value, names, computed)
     found = in_order(value, [a for a in names if a is not None])
     depth = max([base.depth, found.depth, *(c.depth for c in computed.values())])
+    windows = _windows(places, data_names)
+    if computed and windows is not None:
+        context.windows[found.value.id, found.axes] = Window(data, data_names, windows, depth)
     return Lowered(found.value, found.axes, depth)
+
+
+def _windows(places: Sequence[Affine | Lowered], names: Sequence[Index | None]) -> dict[int, Affine] | None:
+    """The computed subscripts, by axis, if each is a sum of multiples of two indices that stand nowhere else."""
+    found = [p for p in places if isinstance(p, Affine) and (len(p.indices) > 1 or not _is_progression(p))]
+    axes = [k for k, name in enumerate(names) if name is None]
+    used = [*(a for a in names if a is not None), *(i for p in found for i in p.indices)]
+    apart = len(set(used)) == len(used) and all(isinstance(p, Affine) for p in places)
+    if not apart or len(found) != len(axes) or any(len(p.indices) != 2 for p in found):
+        return None
+    return None if any(i.dependent for p in found for i in p.indices) else dict(zip(axes, found, strict=True))
 
 
 def _is_progression(place: Affine) -> bool:
@@ -142,17 +157,18 @@ def _without(base: Lowered, k: int) -> Lowered:
 def _cut(value: Value, axis: int, place: Affine) -> Value:
     """One axis at a subscript that is a size, or one index times an integer plus a size."""
     if not place.indices:
-        return _slice(value, axis, place.rest, 1)
+        return sliced(value, axis, place.rest, 1)
     ((index, step),) = place.indices.items()
     assert isinstance(step, int)
     start = step * index.start + place.rest
     if step == 1:
-        return _slice(value, axis, start, index.extent)
+        return sliced(value, axis, start, index.extent)
     every: Value = stride(value, axis=axis, start=start, size=index.extent, step=step)
     return every
 
 
-def _slice(value: Value, axis: int, start: Size, size: Size) -> Value:
+def sliced(value: Value, axis: int, start: Size, size: Size) -> Value:
+    """`size` elements of one axis from `start` on."""
     if start == 0 and value.shape[axis] == size:
         return value
     cut: Value = slice_(value, axis=axis, start=start, size=size)

@@ -7,6 +7,7 @@ from sym2tf.ops import (
     arithmetic,
     assembly,
     contraction,
+    correlation,
     decompositions,
     elementary,
     gathering,
@@ -29,6 +30,7 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
     "assembly": assembly.ROWS,
     "gathering": gathering.ROWS,
     "contraction": contraction.ROWS,
+    "correlation": correlation.ROWS,
     "linalg": linalg.ROWS,
     "decompositions": decompositions.ROWS,
 }

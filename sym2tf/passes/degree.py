@@ -9,6 +9,7 @@ from fractions import Fraction
 from sym2tf.ir.graph import Graph
 from sym2tf.ops.arithmetic import add, cast, mul, pow_
 from sym2tf.ops.contraction import einsum
+from sym2tf.ops.correlation import correlate
 from sym2tf.ops.gathering import gather, scatter_add
 from sym2tf.ops.indexing import broadcast, expand
 from sym2tf.ops.leaves import Exact, const
@@ -44,7 +45,7 @@ def _degree(graph: Graph, v: int, operands: list[float]) -> float:
         return 0
     if op is add or op.linear:
         return highest
-    if op in (mul, einsum):
+    if op in (mul, einsum, correlate):
         return sum(operands)
     if op is pow_ and operands[1] == 0:
         exponent = constant_at(graph, graph.operands(v)[1])

@@ -101,6 +101,31 @@ def scatter_add_core(x: Any, index: Any, axis: int, core: int, rank: int, size: 
     return tf.transpose(sums, [*back, *range(first + 1, sums.shape.rank)])
 
 
+def correlate_core(x: Any, k: Any, dims: int) -> Any:
+    """Sums over channels and windows along the last `dims` axes; axes in front of channels and kernels broadcast."""
+    split = k.shape.rank - dims - 2
+
+    def convolved(x: Any, k: Any) -> Any:  # (batch, channels, lengths) with (outputs, channels, widths)
+        x = tf.transpose(x, [0, *range(2, 2 + dims), 1])
+        k = tf.transpose(k, [*range(2, 2 + dims), 1, 0])
+        y = tf.nn.convolution(x, k, padding="VALID", data_format=("NWC", "NHWC", "NDHWC")[dims - 1])
+        return tf.transpose(y, [0, dims + 1, *range(1, dims + 1)])
+
+    if all(d == 1 for d in k.shape[:split]):
+        k = tf.reshape(k, tf.shape(k)[split:])
+        front, rest = tf.shape(x)[: -dims - 1], tf.shape(x)[-dims - 1 :]
+        y = convolved(tf.reshape(x, tf.concat([[tf.reduce_prod(front)], rest], 0)), k)
+        front = tf.concat([tf.ones([max(split - x.shape.rank + dims + 1, 0)], tf.int32), front], 0)
+        return tf.reshape(y, tf.concat([front, tf.shape(y)[1:]], 0))
+    front = tf.broadcast_dynamic_shape(tf.shape(x)[: -dims - 1], tf.shape(k)[:split])
+    count = tf.reduce_prod(front)
+    x, k = (tf.broadcast_to(v, tf.concat([front, tf.shape(v)[-r:]], 0)) for v, r in ((x, dims + 1), (k, dims + 2)))
+    x = tf.reshape(x, tf.concat([[count], tf.shape(x)[-dims - 1 :]], 0))
+    k = tf.reshape(k, tf.concat([[count], tf.shape(k)[-dims - 2 :]], 0))
+    y = tf.map_fn(lambda pair: convolved(pair[0][tf.newaxis], pair[1])[0], (x, k), fn_output_signature=x.dtype)
+    return tf.reshape(y, tf.concat([front, tf.shape(y)[1:]], 0))
+
+
 def one_hot_core(index: Any, size: Any, dtype: Any) -> Any:
     """1 where the new last axis of length `size` meets the integer, else 0."""
     return tf.one_hot(index, tf.cast(size, tf.int32), dtype=dtype)
