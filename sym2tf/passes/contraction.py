@@ -54,19 +54,25 @@ TRIGGERS = frozenset((sum_, broadcast, expand, squeeze, transpose, einsum, eye, 
 
 
 def contract(
-    graph: Graph, *, exact: bool = False, split: bool = False, sizes: Mapping[str, int] | None = None
+    graph: Graph,
+    *,
+    exact: bool = False,
+    split: bool = False,
+    careful: bool = True,
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[Graph, Counter[str]]:
     """`graph` with its sums of products in normal form; how often each step was taken.
 
     Args:
         graph: any valid graph.
         exact: only drop sums over axes of length 1 and unit tensors; everything else changes the order of a summation.
+        careful: masked sums make no use of what is not finite where they do not need it; not in graphs to be read.
         split: also split a constant off a sum where the two may cancel: quicker, right in exact arithmetic.
         sizes: about how long axes are, for sizes that are symbols.
     """
     if not any(graph[v].op in TRIGGERS for v in graph.order):
         return graph, Counter()
-    contractor = Contractor(graph, exact=exact, split=split, sizes=sizes or {})
+    contractor = Contractor(graph, exact=exact, split=split, careful=careful, sizes=sizes or {})
     contractor.read()
     where = contractor.where
     result = contractor.builder.build(
@@ -102,14 +108,14 @@ class Form:
 class Contractor:
     """Reads a graph into a builder; `where` says for each node the new node, or its form."""
 
-    def __init__(self, graph: Graph, *, exact: bool, split: bool, sizes: Mapping[str, int]) -> None:
+    def __init__(self, graph: Graph, *, exact: bool, split: bool, careful: bool, sizes: Mapping[str, int]) -> None:
         self.graph = graph
         self.exact = exact
         self.split = split
         self.builder = Builder()
         self.alphabet = Alphabet()
         self.fired: Counter[str] = Counter()
-        self.emitter = Emitter(self.builder, self.alphabet, sizes, self.fired)
+        self.emitter = Emitter(self.builder, self.alphabet, sizes, self.fired, careful=careful)
         self.elementwise = Elementwise(self.builder, self.fired, exact=exact)
         self.where: dict[int, int | Form] = {}
         self.uses = use_counts(graph)

@@ -32,8 +32,10 @@ from sym2tf.ops.assembly import diag, eye, reshape
 from sym2tf.ops.contraction import einsum
 from sym2tf.ops.indexing import expand, squeeze, sum_
 from sym2tf.ops.linalg import inverse, solve
+from sym2tf.ops.logic import less, or_, select
+from sym2tf.ops.values import Value, constant
 from sym2tf.passes import planning
-from sym2tf.passes.masks import independent, masked
+from sym2tf.passes.masks import hidden, independent, is_chosen, masked, spreading
 from sym2tf.passes.monomials import UNIT, Alphabet, Factor, Letters, Monomial
 from sym2tf.passes.products import NAMES, Products, union, without_units
 
@@ -49,9 +51,19 @@ class Emitter:
         alphabet: of the monomials.
         products: adds what needs no sum.
         fired: how often each step was taken.
+        careful: what is not finite stays out of the sums that do not need it.
     """
 
-    def __init__(self, builder: Builder, alphabet: Alphabet, sizes: Mapping[str, int], fired: Counter[str]) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        alphabet: Alphabet,
+        sizes: Mapping[str, int],
+        fired: Counter[str],
+        *,
+        careful: bool,
+    ) -> None:
+        self.careful = careful
         self.builder = builder
         self.alphabet = alphabet
         self.products = Products(builder, alphabet, fired)
@@ -78,10 +90,16 @@ class Emitter:
             return self.contracted(m.factors, order, m.count, kind)
         masks = independent(self.products, m.masks)
         inner = [mask for mask in masks if not set(mask[1]) <= {UNIT, *order}]
-        factors: Sequence[Factor] = m.factors
+        factors, bad = self.finite(m.factors, inner, order, kind)
         for mask in inner:
             factors = masked(self.products, factors, mask, kind)
         found = self.contracted(factors, order, m.count, kind)
+        if bad is not None:
+            own = {x for _, letters in found for x in letters}
+            whole = self.products.whole(found, tuple(x for x in order if x in own))
+            both = tuple(x for x in order if x in own or x in bad[1])
+            condition, value = (Value(self.builder, self.products.placed(f, both)) for f in (bad, whole))
+            found = [(select(condition, constant(self.builder, math.nan, kind), value).id, both)]
         outer = [mask for mask in masks if mask not in inner]
         if not outer:
             return found
@@ -91,6 +109,34 @@ class Emitter:
         for mask in outer:
             made = self.products.selected(mask, made, tuple(x for x in target if x in made[1] or x in mask[1]))
         return [made]
+
+    def finite(
+        self, factors: Sequence[Factor], masks: Sequence[Factor], order: Letters, kind: Kind
+    ) -> tuple[Sequence[Factor], Factor | None]:
+        """Factors of which masks cannot keep everything that is not finite, made finite; and where that was needed.
+
+        Only for what the user wrote, under conditions that the user wrote. It costs a second contraction.
+        """
+        if not self.careful or self.builder.stage != "primal":
+            return factors, None
+        chosen = [mask for mask in masks if is_chosen(self.builder, mask[0])]
+        found = dict.fromkeys(f for mask in chosen for f in spreading(self.products, factors, mask, order))
+        conditions = []
+        clean: dict[Factor, Factor] = {}
+        for factor in found:
+            clean[factor], weights = hidden(self.products, factor, masks)
+            over = {letter for _, letters in weights for letter in letters}
+            target = tuple(letter for letter in order if letter in over)
+            hits = self.products.whole(self.contracted(weights, target, 1, Kind.REAL), target)
+            self.fired["finite part of a factor"] += 1
+            conditions.append((less(0, Value(self.builder, hits[0])).id, hits[1]))
+        if not found:
+            return factors, None
+        over = {letter for _, letters in conditions for letter in letters}
+        target = tuple(letter for letter in order if letter in over)
+        placed = [Value(self.builder, self.products.placed(condition, target)) for condition in conditions]
+        bad = placed[0] if len(placed) == 1 else or_(*placed)
+        return [clean.get(f, f) for f in factors], (bad.id, target)
 
     def contracted(self, factors: Iterable[Factor], order: Letters, count: Size, kind: Kind) -> list[Factor]:
         """Factors without a common sum: the sums over all letters that `order` lacks are done."""

@@ -6,6 +6,8 @@ branch that is not taken gets in. Where nothing needs it the cotangent is zero a
 
 from __future__ import annotations
 
+import math
+
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind
 from sym2tf.ops.arithmetic import cast
@@ -14,6 +16,7 @@ from sym2tf.ops.contraction import reduce_any
 from sym2tf.ops.indexing import broadcast, expand, squeeze, transpose
 from sym2tf.ops.leaves import const, input_
 from sym2tf.ops.logic import and_, less, or_, select
+from sym2tf.ops.piecewise_linear import abs_
 from sym2tf.ops.values import Value, with_kind, with_shape
 from sym2tf.passes.counting import constant_value
 
@@ -26,10 +29,35 @@ def without_guards(graph: Graph) -> Graph:
         if node.op is select and constant_value(graph, operands[2]) == 0 and _is_guard(graph, operands[0]):
             value = with_kind(Value(builder, where[operands[1]]), node.type.kind)
             where[v] = with_shape(value, node.type.shape).id
+        elif node.op is select and _is_nan(graph, operands[1]) and _is_hit(graph, operands[0]):
+            where[v] = with_shape(Value(builder, where[operands[2]]), node.type.shape).id
         else:
             where[v] = builder.copy_node(graph, v, [where[u] for u in operands])
     outputs = {name: where[v] for name, v in graph.outputs.items()}
     return builder.build([where[v] for v in graph.inputs], outputs, graph.info)
+
+
+def _is_hit(graph: Graph, v: int) -> bool:
+    """Whether `v` says that a masked sum needs something that is not finite (`emission.finite`)."""
+    while graph[v].op in (expand, broadcast, squeeze, transpose):
+        (v,) = graph.operands(v)
+    parts = graph.operands(v) if graph[v].op is or_ else (v,)
+    return all(graph[u].op is less and constant_value(graph, graph.operands(u)[0]) == 0 for u in parts) and all(
+        _is_support(graph, u) for u in parts
+    )
+
+
+def _is_finite(graph: Graph, v: int) -> bool:
+    """Whether `v` says that something is finite, which in mathematics it always is."""
+    if graph[v].op is not less:
+        return False
+    size, limit = graph.operands(v)
+    return graph[size].op is abs_ and constant_value(graph, limit) == math.inf
+
+
+def _is_nan(graph: Graph, v: int) -> bool:
+    value = constant_value(graph, v)
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _is_guard(graph: Graph, v: int) -> bool:
@@ -42,6 +70,8 @@ def _is_guard(graph: Graph, v: int) -> bool:
         node = graph[u]
         if node.op in (or_, and_):
             stack += graph.operands(u)
+        elif _is_finite(graph, u):
+            continue
         elif node.stage != "derivative":
             return False
         elif node.op is less:

@@ -215,6 +215,8 @@ def _row(record: PassRecord) -> tuple[str, ...]:
 PRUNE = Pass("prune", prune)
 REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))
 ASSEMBLE = Pass("assembly", lambda graph, level: assemble(graph))
-CONTRACT = Pass("contraction", lambda g, level: contract(g, exact=level == "exact", split=level == "real"))
+CONTRACT = Pass(
+    "contraction", lambda g, level: contract(g, exact=level == "exact", split=level == "real", careful=False)
+)
 SHARE = Pass("sharing", lambda graph, level: share(graph, exact=level == "exact"))
 MACHINE = Pass("machine", lambda g, level: choose_machine_operations(g, exact=level == "exact"))
