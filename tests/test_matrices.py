@@ -481,6 +481,7 @@ def test_a_length_or_a_condition_is_no_element_of_an_argument() -> None:
         (lambda s: s.A + sp.MatrixSymbol("Z", s.n, s.k), r"Z is n x k.*n x m and n x k do not agree"),
         (lambda s: sp.HadamardProduct(s.A, sp.MatrixSymbol("Z", s.n, s.k)), "do not agree"),
         (lambda s: s.A + s.A.T, "n x m and m x n do not agree"),
+        (lambda s: sp.exp(s.A), r"exp\(A\).* square one, got n x m"),
         (lambda s: sp.Eq(s.A, s.A.T, evaluate=False), "n x m and m x n are compared"),
         (lambda s: sp.Sum((s.S**-1)[i, 0], (i, 0, s.n)), "the subscript i goes up to n on an axis of length n"),
         (lambda s: sp.Sum(sp.Matrix([[1, 2], [3, 4]])[i, 0], (i, 0, 2)), "up to 2 on an axis of length 2"),

@@ -71,6 +71,9 @@ def of_matrices(context: Context, expr: Any, op: Op, xs: list[Lowered], result: 
 
     That is meant where a function is applied to each element, and where matrices of one shape are added or one is
     scaled. A matrix of a single element is its element; `exp(A)` and `log(A)` are functions of the matrix.
+
+    Raises:
+        ShapeError: a function of a matrix that is not square.
     """
     matrices = [getattr(a, "is_Matrix", False) for a in expr.args[: len(xs)]]
     if not any(matrices):
@@ -82,6 +85,9 @@ def of_matrices(context: Context, expr: Any, op: Op, xs: list[Lowered], result: 
         return result
     function = _OF_MATRICES.get(op)
     if function is not None:
+        ((rows, columns),) = shapes
+        if rows != columns:
+            raise ShapeError(f"{describe(expr)}: a function of a matrix needs a square one, got {rows} x {columns}")
         return Lowered(function(xs[0].value), xs[0].axes, xs[0].depth)
     if op is add:
         advice = "a number is never added to a matrix: write x*Identity(n) or x*OneMatrix(n, m)"
