@@ -97,6 +97,13 @@ def upward(file: str, tree: ast.AST) -> list[str]:
     return found
 
 
+def test_the_documentation_shows_the_same_layers() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    _, listed = text.split("From the\nbottom up:\n\n")
+    block = listed.split("\n\n")[0]
+    assert [set(line.strip().split(", ")) for line in block.splitlines()] == list(LAYERS)
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_every_part_has_a_layer(file: str) -> None:
     assert part_of(file) in LEVEL, f"say in LAYERS where {part_of(file)} belongs"
