@@ -978,3 +978,12 @@ def test_least_squares_in_matrices_is_least_squares(cost: Any) -> None:
     covariance = float(squares[0]) / 47 * np.linalg.inv(X.T @ X)
     np.testing.assert_allclose(next(iter(result.params.values())), w, rtol=1e-12)
     np.testing.assert_allclose(result.standard_errors, np.sqrt(np.diag(covariance)), rtol=1e-10)
+
+
+def test_every_python_block_of_the_page_on_fitting_runs_in_order() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "fitting.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 2
+    namespace: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "fitting.md", "exec"), namespace)
