@@ -169,11 +169,14 @@ def normalize(graph: Graph, *, level: Level = "stable") -> Graph:
     return in_normal_form(without_guards(prune(graph)[0]), level=level)
 
 
-def in_normal_form(graph: Graph, *, level: Level = "stable") -> Graph:
-    """The graph with its contractions in normal form, in which `r.T*r` is a sum of squares like any other."""
+def in_normal_form(graph: Graph, *, level: str = "stable", careful: bool = False) -> Graph:
+    """The graph with its contractions in normal form, in which `r.T*r` is a sum of squares like any other.
+
+    Machine operations, which hide sums and products, are not chosen. `careful` as for `contract`: the graph is run.
+    """
     graph = REWRITE.function(graph, level)[0]
     for _ in range(ROUNDS):
-        graph, fired = CONTRACT.function(graph, level)
+        graph, fired = contract(graph, exact=level == "exact", split=level == "real", careful=careful)
         if not fired:
             break
         graph = REWRITE.function(graph, level)[0]
@@ -215,8 +218,5 @@ def _row(record: PassRecord) -> tuple[str, ...]:
 PRUNE = Pass("prune", prune)
 REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))
 ASSEMBLE = Pass("assembly", lambda graph, level: assemble(graph))
-CONTRACT = Pass(
-    "contraction", lambda g, level: contract(g, exact=level == "exact", split=level == "real", careful=False)
-)
 SHARE = Pass("sharing", lambda graph, level: share(graph, exact=level == "exact"))
 MACHINE = Pass("machine", lambda g, level: choose_machine_operations(g, exact=level == "exact"))

@@ -17,7 +17,7 @@ from sym2tf.ops.arithmetic import add, mul
 from sym2tf.passes.contraction import Contractor
 from sym2tf.passes.monomials import MOVEMENTS, UNIT, Factor, Letters, Monomial, Pair, stretched
 from sym2tf.passes.monomials import contraction as contracted
-from sym2tf.passes.pipeline import CONTRACT, PRUNE, REWRITE, ROUNDS
+from sym2tf.passes.pipeline import in_normal_form, prune
 
 MOST_TERMS = 16  # of one output; beyond that it is one tensor
 
@@ -47,14 +47,8 @@ class Factored(NamedTuple):
 
 
 def simplified(graph: Graph, *, level: str) -> Graph:
-    """A graph after the rules and contraction, before the machine operations, which hide sums and products."""
-    graph, _ = PRUNE.function(graph, level)
-    for _ in range(ROUNDS):
-        graph, _ = REWRITE.function(graph, level)
-        graph, fired = CONTRACT.function(graph, level)
-        if not fired:
-            break
-    return graph
+    """A graph after the rules and contraction."""
+    return in_normal_form(prune(graph)[0], level=level, careful=True)
 
 
 def factored(graph: Graph, sizes: Mapping[str, int]) -> Factored:
@@ -66,7 +60,7 @@ def factored(graph: Graph, sizes: Mapping[str, int]) -> Factored:
         graph: after `simplified`; inputs stay as they are.
         sizes: numbers for sizes, by which that is decided; the graph that comes out works for all.
     """
-    contractor = Contractor(graph, exact=False, split=False, sizes=sizes)
+    contractor = Contractor(graph, exact=False, split=False, careful=True, sizes=sizes)
     contractor.read()
     emitter = _Factors(contractor, sizes)
     terms = _terms_of_outputs(contractor)
