@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from sym2tf.backends.forms import NoMatrixFormError
 from sym2tf.ir.dims import Size
 from sym2tf.ir.graph import Graph
+from sym2tf.passes.axis_names import names_below
 from sym2tf.passes.counting import constant_value
 
 MOST_FACTORS = 40  # of one contraction
@@ -118,19 +119,8 @@ class Lettering:
 
     def of_movement(self, v: int, letters: Letters) -> Spread:
         """The same letters in other places."""
-        node, (u,) = self.graph[v], self.graph.operands(v)
-        rank, axis = node.type.rank, node.attributes.get("axis", 0)
-        if node.op.name == "expand":
-            return [(u, [*letters[: rank + axis], *letters[rank + axis + 1 :]])]
-        if node.op.name == "squeeze":
-            at = rank + 1 + axis
-            return [(u, [*letters[:at], None, *letters[at:]])]
-        if node.op.name == "transpose":
-            axes = node.attributes["axes"]
-            keep = rank - len(axes)
-            moved = dict(zip((a % rank for a in axes), letters[keep:], strict=True))
-            return [(u, [*letters[:keep], *(moved[k] for k in range(keep, rank))])]
-        return [(u, letters)]  # broadcast: `clipped` takes the letters of stretched axes away
+        (u,) = self.graph.operands(v)
+        return [(u, names_below(self.graph[v], self.graph[u], letters))]
 
 
 _SPREAD: dict[str, Callable[[Lettering, int, Letters], Spread]] = {

@@ -76,11 +76,7 @@ def _parts(builder: Builder, v: int, names: Names) -> tuple[Hashable, list[Below
     node, operands = builder.nodes[v], builder.operands[v]
     if node.op in (expand, squeeze, broadcast, transpose):
         (u,) = operands
-        moved = _moved(node, builder.nodes[u], tuple(range(builder.nodes[u].type.rank)))
-        source: list[Any] = [None] * builder.nodes[u].type.rank
-        for name, k in zip(names, moved, strict=True):
-            if k is not None:
-                source[k] = name
+        source = names_below(node, builder.nodes[u], names)
         return None, [(u, _long(builder, u, source))]
     if node.op.elementwise and operands:
         attributes = tuple(sorted(node.attributes.items()))
@@ -89,6 +85,15 @@ def _parts(builder: Builder, v: int, names: Names) -> tuple[Hashable, list[Below
     if rule is not None:
         return rule(builder, v, names)
     return ((v, names), []) if not operands else None
+
+
+def names_below(node: Node, operand: Node, names: Sequence[Any]) -> list[Any]:
+    """Names for the axes of what is moved, from those of the movement `node`; None for axes that it loses."""
+    source: list[Any] = [None] * operand.type.rank
+    for name, k in zip(names, _moved(node, operand, tuple(range(operand.type.rank))), strict=True):
+        if k is not None:
+            source[k] = name
+    return source
 
 
 def _moved(node: Node, operand: Node, below: tuple[int, ...]) -> tuple[int | None, ...]:
