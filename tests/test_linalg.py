@@ -34,8 +34,7 @@ from sym2tf.ops.linalg import inverse, product, swapped
 from sym2tf.ops.values import Value, apply
 from sym2tf.passes.contraction import contract
 from sym2tf.passes.linalg import choose_algorithms
-from sym2tf.passes.pipeline import optimize, stabilize
-from sym2tf.passes.structure import (
+from sym2tf.passes.matrix_facts import (
     DEFINITE,
     DIAGONAL,
     INVERTIBLE,
@@ -50,6 +49,7 @@ from sym2tf.passes.structure import (
     closed,
     matrix_facts,
 )
+from sym2tf.passes.pipeline import optimize, stabilize
 from sym2tf.sampling import as_assumed
 
 tf = lazy("tensorflow")
