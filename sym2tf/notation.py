@@ -31,6 +31,24 @@ class OneHot:
     axis: int = -1
 
 
+def over_limits(kind: Any, body: Any, limits: Any) -> Any:
+    """A `Sum`, `Product`, `MaxOver` or `MinOver` with its body as it is.
+
+    SymPy's constructors bring every Piecewise with their index to the top of the body (`piecewise_fold`), out of sums
+    inside too, whose index is then free in the condition (1.14).
+    """
+    body = sp.sympify(body)
+    if not body.has(sp.Piecewise):
+        return kind(body, *limits)
+    while type(body) is kind:
+        limits = (*body.limits, *limits)
+        body = body.function
+    plain = kind(sp.Dummy(), *limits)
+    made = sp.Expr.__new__(kind, body, *plain.limits)
+    made.is_commutative = body.is_commutative
+    return made
+
+
 class _Over(ExprWithLimits):
     """An extreme over indices; the subclasses say which."""
 
@@ -41,6 +59,8 @@ class _Over(ExprWithLimits):
         """As `Sum` takes them: `(index, lower, upper)`, or an index alone where the data say its range."""
         if not limits:
             raise ValueError(f"{cls.__name__} needs at least one index")
+        if sp.sympify(function).has(sp.Piecewise):
+            return over_limits(cls, function, limits)
         made = AddWithLimits.__new__(cls, function, *limits, **assumptions)
         if any(len(limit) == 2 for limit in getattr(made, "limits", ())):
             raise ValueError(f"a limit of {cls.__name__} is (index, lower, upper), or an index alone")

@@ -24,7 +24,7 @@ from sym2tf.backends.index_form import (
 )
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
-from sym2tf.notation import MaxOver, MinOver
+from sym2tf.notation import MaxOver, MinOver, over_limits
 from sym2tf.ops import OPS
 
 Raised = tuple[list[Demand], Callable[..., Any]]
@@ -135,8 +135,8 @@ def _prod_others(r: Raising, v: int, node: Node, at: Indices) -> Raised:
     (u,) = r.graph.operands(v)
     (index,) = r.summation_indices(v, 1)
     limits = [(index, sp.S.Zero, r.size(node.type.shape[-1]) - 1)]
-    return [r.demand(u, (*at[:-1], index))], lambda x: sp.Product(
-        sp.Piecewise((1, sp.Eq(index, at[-1])), (x, True), evaluate=False), *limits
+    return [r.demand(u, (*at[:-1], index))], lambda x: over_limits(
+        sp.Product, sp.Piecewise((1, sp.Eq(index, at[-1])), (x, True), evaluate=False), limits
     )
 
 
@@ -150,7 +150,7 @@ def _sum(body: Any, limits: Limits) -> Any:
     outside = [f for f in factors if not _depends(f, bound)]
     if not inside:
         return sp.Mul(*outside, *(upper + 1 for _, _, upper in limits))
-    return sp.Mul(*outside, sp.Sum(sp.Mul(*inside), *limits), evaluate=True)
+    return sp.Mul(*outside, over_limits(sp.Sum, sp.Mul(*inside), limits), evaluate=True)
 
 
 def _primitive(factor: Any) -> tuple[Any, ...]:
@@ -173,7 +173,7 @@ def _depends(expression: Any, symbols: set[Any]) -> bool:
 
 
 def _extreme(notation: Any) -> Callable[[Any, Limits], Any]:
-    return lambda x, limits: notation(x, *limits) if limits else x
+    return lambda x, limits: over_limits(notation, x, limits) if limits else x
 
 
 def _any(x: Any, limits: Limits) -> Any:
@@ -256,7 +256,38 @@ def _scatter_add(r: Raising, v: int, node: Node, at: Indices) -> Raised:
     shape = r.graph[index].type.shape
     limits = [(i, sp.S.Zero, r.size(d) - 1) for i, d in zip(places, shape, strict=True) if d != 1]
     needed = [r.demand(x, (*at[:axis], *places, *at[axis + 1 :])), r.demand(index, places)]
-    return needed, lambda element, place: _sum(element * sp.KroneckerDelta(place, at[axis]), limits)
+    last = r.size(node.attributes["size"]) - 1
+
+    def build(element: Any, place: Any) -> Any:
+        element, place = _unclamped(element, place, last)
+        return _sum(element * sp.KroneckerDelta(place, at[axis]), limits)
+
+    return needed, build
+
+
+def _unclamped(element: Any, place: Any, last: Any) -> tuple[Any, Any]:
+    """A term and its place, without the mask and the clamp to `last`: a delta alone hides what is outside."""
+    inner = [a for a in place.args if a != last] if isinstance(place, sp.Min) else []
+    free = [a for a in inner[0].args if a != 0] if len(inner) == 1 and isinstance(inner[0], sp.Max) else []
+    if len(free) != 1 or not isinstance(element, sp.Piecewise) or element.args[1:] != ((sp.S.Zero, sp.true),):
+        return element, place
+    value, condition = element.args[0]
+    due = {free[0], last - free[0]}
+    rest = []
+    for part in sp.And.make_args(condition):
+        distance = _distance(part)
+        if distance in due:
+            due.remove(distance)
+        else:
+            rest.append(part)
+    return (element, place) if due else (piecewise([(value, sp.And(*rest))], sp.S.Zero), free[0])
+
+
+def _distance(condition: Any) -> Any:
+    """What is not negative where an inequality of integers holds."""
+    if not isinstance(condition, sp.Ge | sp.Gt | sp.Le | sp.Lt):
+        return None
+    return sp.expand(condition.gts - condition.lts - int(isinstance(condition, sp.Gt | sp.Lt)))
 
 
 def _cumsum(r: Raising, v: int, node: Node, at: Indices) -> Raised:
@@ -340,7 +371,7 @@ RULES: dict[str, Rule] = {
     "transpose": _moved(_permuted),
     "pad": _pad,
     "sum": _reduction(_sum),
-    "prod": _reduction(lambda x, limits: sp.Product(x, *limits) if limits else x),
+    "prod": _reduction(lambda x, limits: over_limits(sp.Product, x, limits) if limits else x),
     "logsumexp": _reduction(lambda x, limits: sp.log(_sum(sp.exp(x), limits))),
     "reduce_max": _reduction(_extreme(MaxOver)),
     "reduce_min": _reduction(_extreme(MinOver)),
