@@ -32,6 +32,10 @@ class SubscriptError(Sym2TFError, IndexError):
     """Data that are used as subscripts and point outside of the axis."""
 
 
+class SingularMatrixError(Sym2TFError, ArithmeticError):
+    """A matrix that is to be inverted, or a system that is to be solved, is exactly singular at the data given."""
+
+
 class ArgumentError(Sym2TFError, TypeError, ValueError):
     """A call or a declaration with arguments that are missing, unknown or of the wrong kind."""
 

@@ -20,7 +20,7 @@ from sym2tf.autodiff.derivatives import gradient, jacobian, jvp, vjp
 from sym2tf.backends.mpmath import evaluate as evaluate_mpmath
 from sym2tf.backends.numpy import evaluate
 from sym2tf.backends.tensorflow import direct
-from sym2tf.errors import ArgumentError, DtypeError, JitError, ShapeError
+from sym2tf.errors import ArgumentError, DtypeError, JitError, ShapeError, SingularMatrixError
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
@@ -269,10 +269,12 @@ def test_a_dtype_without_kernels_is_refused_by_name() -> None:
         f(np.eye(3))
 
 
-def test_singular_matrices_are_told_by_tensorflow() -> None:
-    f = sym2tf.compile(A.I * v)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not invertible"):
-        f(np.zeros((3, 3)), np.ones((3, 1)))
+@pytest.mark.parametrize("expression", [A.I * v, A.I, A.I * v + A.I * A.T * v], ids=str)
+def test_singular_matrices_are_told_with_the_expression(expression: Any) -> None:
+    f = sym2tf.compile(expression)
+    data = (np.zeros((3, 3)), np.ones((3, 1)))[: len(f.arguments)]
+    with pytest.raises(SingularMatrixError, match=r"a matrix to be inverted is exactly singular, in .*A\*\*\(-1\)"):
+        f(*data)
 
 
 # Derivatives where they are delicate

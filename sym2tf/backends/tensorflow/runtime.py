@@ -16,12 +16,22 @@ from typing import Any
 from sym2tf.backends.sizes import batch_shape, core_shape, input_types
 from sym2tf.backends.tensorflow.conversion import Converter
 from sym2tf.backends.tensorflow.source import Source, generate_source
-from sym2tf.errors import DtypeError, ForkedProcessError, JitError, ShapeError, SizeError, SubscriptError
+from sym2tf.errors import (
+    DtypeError,
+    ForkedProcessError,
+    JitError,
+    ShapeError,
+    SingularMatrixError,
+    SizeError,
+    SubscriptError,
+)
+from sym2tf.frontend.describe import describe
 from sym2tf.ir.binding import Axis, Binding
 from sym2tf.ir.dims import evaluate_size, size_names
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.lazy import lazy
+from sym2tf.ops.linalg import inverse, lu_factor, solve
 from sym2tf.passes.contraction import same_operations
 from sym2tf.trees import leaves
 
@@ -312,7 +322,7 @@ class Program:
         return tensor[(..., *(slice(0, d) for d in due))]
 
     def _explain(self, tensors: Sequence[Any], message: str) -> None:
-        """Raise the error that names the inputs, if it is shapes or subscripts that TensorFlow complained about."""
+        """Raise the error that names inputs or expressions, if TensorFlow complained of shapes, subscripts or matrices."""
         shapes = {n: tuple(t.shape.as_list()) for n, t in zip(self.types, tensors, strict=True)}
         batch_shape(self.types, shapes)
         outside = _OUTSIDE.search(message)
@@ -320,8 +330,14 @@ class Program:
             integers = [name for name, type_ in self.types.items() if type_.kind is Kind.INTEGER]
             data = f": it comes from {' or '.join(integers)}" if integers else ""
             raise SubscriptError(f"subscript {outside[1]} of an axis of length {outside[2]}{data}") from None
+        if "not invertible" in message:
+            nodes = [self.graph[v] for v in self.graph.order]
+            where = dict.fromkeys(describe(n.origin) for n in nodes if n.op in _INVERTING and n.origin is not None)
+            told = f", in {' or '.join(where)}" if where else ""
+            raise SingularMatrixError(f"a matrix to be inverted is exactly singular{told}") from None
 
 
+_INVERTING = (inverse, solve, lu_factor)
 _OUTSIDE = re.compile(r"indices(?:\[[^]]*\])? = \[?(-?\d+)\]? (?:is not in \[0, |does not index into shape \[)(\d+)")
 
 
