@@ -322,7 +322,7 @@ class Program:
         return tensor[(..., *(slice(0, d) for d in due))]
 
     def _explain(self, tensors: Sequence[Any], message: str) -> None:
-        """Raise the error that names inputs or expressions, if TensorFlow complained of shapes, subscripts or matrices."""
+        """Raise the error that names inputs or expressions, if it is shapes, subscripts or matrices that are wrong."""
         shapes = {n: tuple(t.shape.as_list()) for n, t in zip(self.types, tensors, strict=True)}
         batch_shape(self.types, shapes)
         outside = _OUTSIDE.search(message)
