@@ -27,7 +27,7 @@ Values = Mapping[Any, Any]  # by symbol or name
 State = Mapping[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingStep:
     """One step of an optimiser: `step(params, state, data) -> (params, state, loss)`.
 
@@ -42,6 +42,9 @@ class TrainingStep:
     optimizer: Optimizer
     params: tuple[Any, ...]
     names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<sym2tf training step: {self.function.title}; trains {', '.join(self.names)}, {self.function.dtype}>"
 
     def initial_state(self, params: Values) -> dict[str, Any]:
         """What the optimiser keeps, as it is before the first step.
@@ -224,7 +227,7 @@ def _with_updates(both: Graph, places: Sequence[int], optimizer: Optimizer) -> t
     return builder.build(inputs, outputs, info), tuple(names)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Training:
     """What `train` made.
 
@@ -239,6 +242,10 @@ class Training:
     state: dict[str, Any]
     losses: Any
     epochs: Any
+
+    def __repr__(self) -> str:
+        first, last = self.epochs[0], self.epochs[-1]
+        return f"<sym2tf training: {len(self.losses)} steps, {len(self.epochs)} epochs, loss {first:.6g} to {last:.6g}>"
 
 
 def train(

@@ -17,6 +17,7 @@ from sym2tf.ir.graph import Builder
 from sym2tf.ops.values import Value, constant
 from sym2tf.optimizers import Optimizer, gradient, parameter, t
 from sym2tf.passes.inlining import inline
+from sym2tf.training import Training
 
 i, n = sp.symbols("i n", integer=True)
 w = sp.IndexedBase("w")
@@ -325,3 +326,11 @@ def test_what_is_assumed_of_targets_shortens_the_step():
         for assume in (sym2tf.OneHot(targets), ())
     )
     assert len(known.function.graph) < len(unknown.function.graph)
+
+
+def test_steps_and_trainings_show_themselves_in_one_line():
+    step = sym2tf.training_step(LOSS, [w], optimizers.adam(0.01))
+    assert repr(step) == f"<sym2tf training step: one step of adam on {LOSS}; trains w, float64>"
+    losses = np.array([4.0, 2.0, 1.0, 0.5])
+    trained = Training({}, {}, losses, losses.reshape(2, 2).mean(1))
+    assert repr(trained) == "<sym2tf training: 4 steps, 2 epochs, loss 3 to 0.75>"
