@@ -36,7 +36,7 @@ def stack_core(parts: Any, axis: int) -> Any:
     parts = [tf.convert_to_tensor(part) for part in parts]
     distinct = {id(part): part for part in parts}
     if any(part.shape != parts[0].shape or not part.shape.is_fully_defined() for part in parts):
-        shape = []
+        shape = tf.zeros([0], tf.int32)
         for rank in sorted({part.shape.rank for part in parts}):
             shapes = tf.stack(tf.shape_n([part for part in distinct.values() if part.shape.rank == rank]))
             longest = tf.where(tf.reduce_any(shapes == 0, 0), 0, tf.reduce_max(shapes, 0))
