@@ -28,7 +28,7 @@ from sym2tf.ir.dims import Dim
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.notation import MaxOver, MinOver
-from sym2tf.passes.pipeline import optimize
+from sym2tf.passes.pipeline import optimize, stabilize
 
 i, j, k, n, m, a, b = sp.symbols("i j k n m a b", integer=True)
 x, y, w, A, B, T = (sp.IndexedBase(name) for name in "xywABT")
@@ -275,6 +275,33 @@ def test_a_delta_of_two_indices_leaves_no_identity_matrix() -> None:
     assert not {"eye", "equal", "gather", "range"} & set(found)
 
 
+@pytest.mark.parametrize(
+    "expr",
+    [
+        -sp.Sum(Delta(h[i], k) * sp.log(B[i, k] ** 2 + 2), (k, 0, m - 1), (i, 0, n - 1)),
+        sp.Sum(Delta(h[i], k) * sp.exp(B[i, k]) * w[k], (k, 0, m - 1), (i, 0, n - 1)),
+        sp.Sum(Delta(j, 2) * sp.tanh(3 * B[i, j]) * y[i], (j, 0, m - 1), (i, 0, n - 1)),
+    ],
+    ids=["cross-entropy", "two-tensors", "column"],
+)
+def test_functions_are_taken_of_what_a_delta_picks(expr: Any) -> None:
+    graph = lower(expr)
+    data = {name: DATA[name] for name in names(graph)}
+    made, report = optimize(graph)
+    assert "function of what is picked" in report.fired
+    assert not [v for v in made.nx if made[v].op.elementwise and made.operands(v) and made[v].type.rank > 1]
+    plain, backward = (
+        optimize(gradient(g, [v for v in g.inputs if g[v].type.kind is Kind.REAL]))[0]
+        for g in (graph, stabilize(graph))
+    )
+    functions = {"exp", "log", "tanh", "square"}
+    assert not [v for v in backward.nx if backward[v].op.name in functions and backward[v].type.rank > 1]
+    np.testing.assert_allclose(evaluate(made, data)["out"], evaluate(graph, data)["out"])
+    due = evaluate(plain, data)
+    for name, value in evaluate(backward, data).items():
+        np.testing.assert_allclose(value, due[name])
+
+
 def test_derivatives_keep_the_form() -> None:
     running = lower(sp.Sum((y[i] - sp.Sum(x[j], (j, 0, i))) ** 2, (i, 0, n - 1)))
     for make in (vjp, jvp):
@@ -317,7 +344,7 @@ import numpy as np, sympy as sp
 from sym2tf.backends import numpy as reference
 from sym2tf.autodiff import derivatives
 from sym2tf.frontend.lower import lower
-from sym2tf.passes.pipeline import optimize
+from sym2tf.passes.pipeline import optimize, stabilize
 i, j, n, m = sp.symbols("i j n m", integer=True)
 k, x, y = map(sp.IndexedBase, "kxy")
 cost = sp.Sum((y[i] - sp.Sum(k[j] * x[i + j], (j, 0, m - 1))) ** 2, (i, 0, n - 1))

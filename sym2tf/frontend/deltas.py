@@ -174,9 +174,12 @@ def _picked(context: Context, factors: Sequence[Lowered], index: Index, place: P
     where, there = (None, None) if inside else _within(context, place, index)
     if not factors:
         return context.number(1) if there is None else _one_where(there)
-    body = product_of(context, factors)
     at = Affine(place.indices, place.rest - index.start) if isinstance(place, Affine) else place
-    value = taken(context, with_tensor_axis(body, index), [at if where is None else where])
+    alike: dict[tuple[Index, ...], list[Lowered]] = {}  # products of others would be larger than what is picked of them
+    for factor in factors:
+        alike.setdefault(factor.axes, []).append(factor)
+    bodies = [with_tensor_axis(product_of(context, same), index) for same in alike.values()]
+    value = product_of(context, [taken(context, body, [at if where is None else where]) for body in bodies])
     return value if there is None else context.combine(select, [there, value, context.number(0)])
 
 

@@ -18,6 +18,7 @@ from sym2tf.passes.emission import ORDERED
 from sym2tf.passes.guards import without_guards
 from sym2tf.passes.linalg import choose_algorithms, has_linear_algebra
 from sym2tf.passes.machine import choose_machine_operations
+from sym2tf.passes.picking import pick
 from sym2tf.passes.rewriting import rewrite
 from sym2tf.passes.rules import EXACT, REAL, STABLE
 from sym2tf.passes.sharing import share
@@ -135,6 +136,7 @@ def optimize(
     )
     algorithms = Pass("linear algebra", lambda g, level: choose_algorithms(g, exact=level == "exact", jit=jit))
     run(PRUNE)
+    run(PICK)
     run(REWRITE)
     if level != "exact" and run(ASSEMBLE):  # a sum makes 0 of -0.0
         run(REWRITE)
@@ -161,7 +163,7 @@ def stabilize(graph: Graph, *, level: Level = "stable") -> Graph:
     Only the rules run. They keep smooth functions smooth; contractions, sharing and machine operations come after
     differentiation. At level `"exact"` the graph itself.
     """
-    return graph if level == "exact" else rewrite(graph, RULES[level])[0]
+    return graph if level == "exact" else rewrite(pick(graph)[0], RULES[level])[0]
 
 
 def normalize(graph: Graph, *, level: Level = "stable") -> Graph:
@@ -216,6 +218,7 @@ def _row(record: PassRecord) -> tuple[str, ...]:
 # for the other. Partial sums are looked for once nothing moves any more, and again in what the machine pass
 # grouped.
 PRUNE = Pass("prune", prune)
+PICK = Pass("picking", lambda graph, level: pick(graph))
 REWRITE = Pass("fold and rewrite", lambda g, level: rewrite(g, RULES[level], collect=level != "exact"))
 ASSEMBLE = Pass("assembly", lambda graph, level: assemble(graph))
 SHARE = Pass("sharing", lambda graph, level: share(graph, exact=level == "exact"))
