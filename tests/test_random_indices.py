@@ -154,8 +154,14 @@ class Generator:
                 ((s, 0, g[t]), Known(s, (s, g[t] - s))),
                 ((s, start[t], stop[t] - 1), Known(s, (s, s - start[t]))),
             ]
+            ranges += [
+                ((s, g[t], n - 1), Known(s, (s, s - g[t]))),
+                ((s, start[t], t), Known(s, (s, t - s, s - start[t]))),
+            ]
             if any(k.symbol is t and k.kind == "inside" for k in outer):
+                window = Known(s, (t + s - 1, t + s - 1, t - s + 1), (s, s, m - 1 - s))
                 ranges.append(((s, t - 1, t + 1), Known(s, (s, g[s], s - t + 1))))
+                ranges += [((s, 0, 2), window), ((s, 0, m - 1), window), ((s, 0, 2), window)]
         return self.choose(ranges)
 
     def subscript(self, scope: list[Known], *, short: bool = False) -> Any:
@@ -184,7 +190,7 @@ class Generator:
             if scope:
                 atoms += [lambda: self.delta(scope), lambda: self.choose(scope).symbol / 4]
             return self.choose(atoms)()
-        kinds = ["add", "mul", "mul", "function", "bind", "bind"] + ["piecewise", "delta"] * bool(scope)
+        kinds = ["add", "mul", "mul", "function", "bind", "bind", "window"] + ["piecewise", "delta"] * bool(scope)
         return getattr(self, f"_{self.choose(kinds)}")(scope, depth - 1)
 
     def _add(self, scope: list[Known], depth: int) -> Any:
@@ -205,6 +211,18 @@ class Generator:
         return sp.Piecewise(
             (self.expression(scope, depth), self.condition(scope)), (self.expression(scope, depth), True)
         )
+
+    def _window(self, scope: list[Known], depth: int) -> Any:
+        """A kernel on windows of the data, at every place where it fits, with what else depends on the place."""
+        t, s = self.fresh(), self.fresh()
+        inner = [*scope, Known(t, (t, t - 1, t + 1, n - 1 - t), (), "inside")]
+        place = self.choose([t + s - 1, t + s - 1, t - s + 1, n - 2 - t + s])
+        data = self.choose([x[place], y[place], A[place, self.subscript(inner)], A[self.subscript(scope), place]])
+        kernel = self.choose([w[s], scale * w[m - 1 - s], s / 2 + 1, B[self.subscript(scope), s], w[s] * y[s]])
+        more = self.expression(inner, depth)
+        if self.random.random() < 0.5:
+            return sp.Sum(kernel * data * more, (s, 0, m - 1), (t, 1, n - 2))
+        return sp.Sum(sp.tanh(sp.Sum(kernel * data, (s, 0, self.choose([m - 1, 2])))) * more, (t, 1, n - 2))
 
     def _bind(self, scope: list[Known], depth: int) -> Any:
         limits, inner = [], list(scope)
