@@ -65,7 +65,8 @@ log1p = _one("log1p", None, TFOp("Log1p", "tf.math.log1p"), lambda g, y, x: (g /
              numpy=np.log1p, mp=mpmath.log1p, sample=(-0.9, 5.0))
 expm1 = _one("expm1", None, TFOp("Expm1", "", form=lambda e, x: e.call("expm1", x)), lambda g, y, x: (g * exp(x),),
              numpy=np.expm1, mp=mpmath.expm1)
-sigmoid: Op = _one("sigmoid", activations.sigmoid, TFOp("Sigmoid", "tf.sigmoid"), lambda g, y, x: (g * (y * sigmoid(-x)),),
+sigmoid: Op = _one("sigmoid", activations.sigmoid, TFOp("Sigmoid", "tf.sigmoid"),
+               lambda g, y, x: (g * (y * sigmoid(-x)),),
                numpy=lambda x: scipy_special.expit(x), mp=lambda x: 1 / (1 + mpmath.exp(-x)),
                sample=(-30.0, 30.0))
 softplus = _one("softplus", activations.softplus, TFOp("Softplus", "", form=lambda e, x: e.call("softplus", x)),
