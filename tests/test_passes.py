@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
+import sym2tf
 from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import ArgumentError
 from sym2tf.frontend.lower import lower
@@ -429,3 +430,17 @@ def test_exact_level_gives_the_same_bits() -> None:
         np.testing.assert_array_equal(got[name], value)
         numbers = ~np.isnan(value)
         np.testing.assert_array_equal(np.signbit(got[name])[numbers], np.signbit(value)[numbers])
+
+
+def test_an_einsum_that_is_only_used_transposed_is_made_transposed() -> None:
+    n, d, h = sp.symbols("n d h", integer=True, positive=True)
+    X, W, V, y = (sp.MatrixSymbol(*s) for s in (("X", n, d), ("W", d, h), ("V", h, 3), ("y", n, 3)))
+    loss = sp.Trace(((X * W).applyfunc(sp.tanh) * V - y).T * ((X * W).applyfunc(sp.tanh) * V - y))
+    gradient = sym2tf.compile(loss).gradient([W, V])
+    assert gradient.report.fired["einsum in the order of its use"]
+    assert "transpose" not in gradient.graph.counts()
+    rng = np.random.default_rng(0)
+    data = {k: rng.normal(size=s) for k, s in (("X", (5, 2)), ("W", (2, 4)), ("V", (4, 3)), ("y", (5, 3)))}
+    due = evaluate(gradient.lowered, data)
+    for name, value in evaluate(gradient.graph, data).items():
+        np.testing.assert_allclose(value, due[name], rtol=1e-12)

@@ -27,11 +27,12 @@ from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.op import Op
 from sym2tf.ir.types import broadcast_shapes
 from sym2tf.ops.arithmetic import add, div, mul, neg, pow_, reciprocal, sqrt, square, sub
+from sym2tf.ops.contraction import einsum
 from sym2tf.ops.elementary import exp
-from sym2tf.ops.indexing import expand
+from sym2tf.ops.indexing import expand, transpose
 from sym2tf.ops.leaves import NUMBERS, const, euler
 from sym2tf.ops.values import constant, with_rank
-from sym2tf.passes.counting import constant_value
+from sym2tf.passes.counting import constant_value, use_counts
 
 LARGEST_POWER = 64  # eleven products at most: quicker than pow, and off by 32 units in the last place at worst
 
@@ -63,6 +64,7 @@ class _Chooser:
 
     def __post_init__(self) -> None:
         graph = self.graph
+        self.uses = use_counts(graph)
         self.constants: set[int] = set()  # nodes that generation evaluates and rounds once: left as they are
         self.needed: defaultdict[int, set[int]] = defaultdict(set)  # base -> its integer powers that are needed
         self.subtracted = dict.fromkeys(graph.order, not self.exact)  # whether only sums use a node
@@ -248,6 +250,22 @@ class _Chooser:
             self.magnitudes[v] = self.builder.add(expand, [self.magnitudes[u]], self.graph[v].attributes)
         return None
 
+    def transposed(self, v: int) -> int | None:
+        """An einsum that is only used transposed gives its axes in that order: no copy."""
+        (u,) = self.graph.operands(v)
+        node, axes = self.graph[u], self.graph[v].attributes["axes"]
+        if self.exact or node.op is not einsum or self.uses[u] > 1:
+            return None
+        inputs, output = node.attributes["inputs"], node.attributes["output"]
+        operands = [self.where[w] for w in self.graph.operands(u)]
+        letters = output[: len(output) - len(axes)] + "".join(output[a] for a in axes)
+        if len(inputs) == 2:  # TensorFlow multiplies without copies where the first operand's letters come first
+            first = next((k for c in letters for k in (0, 1) if c in inputs[k] and c not in inputs[1 - k]), 0)
+            if first == 1:
+                inputs, operands = inputs[::-1], operands[::-1]
+        self.fired["einsum in the order of its use"] += 1
+        return self.builder.add(einsum, operands, {"inputs": inputs, "output": letters}, origin=node.origin)
+
     def sum(self, v: int) -> int | None:
         """`(a + b) - (c + d)`, small tensors first."""
         plus: list[int] = []
@@ -336,4 +354,5 @@ _CHOICES: dict[Op, Callable[[_Chooser, int], int | None]] = {
     mul: _Chooser.product,
     pow_: _Chooser.power,
     expand: _Chooser.new_axis,
+    transpose: _Chooser.transposed,
 }
