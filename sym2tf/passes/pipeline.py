@@ -13,7 +13,7 @@ from sym2tf.collection import collection_paused
 from sym2tf.errors import ArgumentError
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.passes.assembly import assemble
-from sym2tf.passes.contraction import contract
+from sym2tf.passes.contraction import contract, same_operations
 from sym2tf.passes.emission import ORDERED
 from sym2tf.passes.guards import without_guards
 from sym2tf.passes.linalg import choose_algorithms, has_linear_algebra
@@ -141,9 +141,9 @@ def optimize(
     if level != "exact" and run(ASSEMBLE):  # a sum makes 0 of -0.0
         run(REWRITE)
     for _ in range(ROUNDS):
-        if not run(contraction):
-            break
-        run(REWRITE)
+        before = graph
+        if not run(contraction) or (run(REWRITE) and same_operations(before, graph)):
+            break  # what one of them does the other may undo
     for _ in range(ROUNDS):
         if not has_linear_algebra(graph) or not run(algorithms):
             break
@@ -178,10 +178,13 @@ def in_normal_form(graph: Graph, *, level: str = "stable", careful: bool = False
     """
     graph = REWRITE.function(graph, level)[0]
     for _ in range(ROUNDS):
+        before = graph
         graph, fired = contract(graph, exact=level == "exact", split=level == "real", careful=careful)
         if not fired:
             break
         graph = REWRITE.function(graph, level)[0]
+        if same_operations(before, graph):
+            break
     return graph
 
 
