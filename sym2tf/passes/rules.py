@@ -575,6 +575,7 @@ STABLE = (
         lambda a, b, k: sigmoid(a) * sigmoid(b) ** (_fraction(k) - 1),
         where=lambda a, b, k: _fraction(k) > 1 and _negatives(a, b),
     ),
+    Rule("share of two exponentials", exp(a) * pow_(exp(a) + exp(b), -1), sigmoid(a - b)),
     *_constant_difference("expm1", exp, lambda k, a: k * expm1(a)),
     *_constant_difference("1 - cos", cos, lambda k, a: -2 * k * sin(a / 2) ** 2),
     *_constant_difference("cosh - 1", cosh, lambda k, a: 2 * k * sinh(a / 2) ** 2),
