@@ -204,7 +204,7 @@ def _node(node: Node, operands: list[Any], arrays: Mapping[str, Any], sizes: Map
     result = np.asarray(op.numpy(*operands, **attributes), dtype=object)
     # sums of nothing and padding bring in the integer 0, whose quotients would be floats
     moves_only = op.linear and op.name not in ("pad", "dilate", "cumsum") and result.size
-    return result if moves_only or kind is Kind.INTEGER and not operands else to_objects(result, kind)
+    return result if moves_only or (kind is Kind.INTEGER and not operands) else to_objects(result, kind)
 
 
 def _scalar(value: Any) -> np.ndarray[Any, Any]:
