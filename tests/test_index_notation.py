@@ -156,6 +156,15 @@ WINDOWS = [
          np.einsum("jc,ac,cwbj->abw", AA[:3, :3], AA[:, :3], np.lib.stride_tricks.sliding_window_view(TT, 3, 1))),
     case("windows-in-the-plane", sp.Sum(w[a] * D[a, b] * D[i + a, j + b], (a, 0, m - 1), (b, 0, 1)),
          np.einsum("a,ab,ijab->ij", W, AA[:3, :2], np.lib.stride_tricks.sliding_window_view(AA, (3, 2)))),
+    case("moving-power", sp.Sum(x[i + j] ** 2, (j, 0, 2)), np.convolve(X**2, np.ones(3), "valid")),
+    case("functions-of-windows", sp.Sum(w[j] * sp.exp(-3 * x[i + j] ** 2 / 7) * sp.sin(x[i + j]), (j, 0, m - 1)),
+         np.convolve(np.exp(-3 * X**2 / 7) * np.sin(X), W[::-1], "valid")),
+    case("windows-of-two", sp.Sum(w[j] * x[i + j] * sp.tanh(y[i + j]), (j, 0, m - 1)),
+         np.convolve(X * np.tanh(Y), W[::-1], "valid")),
+    case("windows-apart", sp.Sum(w[j] * x[i + j + 1] * sp.tanh(D[0, i + j]), (j, 0, m - 1)),
+         np.convolve(X[1:] * np.tanh(AA[0, :5]), W[::-1], "valid"), indices=[i]),
+    case("windows-under-a-condition", sp.Sum(w[j] * sp.Max(x[i + j], y[0]), (j, 0, m - 1)),
+         np.convolve(np.maximum(X, Y[0]), W[::-1], "valid")),
     case("windows-that-meet", sp.Sum(D[i, j] * w[j] * x[i + j], (i, 0, 2), (j, 0, 2)),
          sum(AA[b, c] * W[c] * X[b + c] for b in R[:3] for c in R[:3])),
 ]  # fmt: skip
@@ -332,6 +341,19 @@ def test_the_sparsity_of_windows_is_that_of_their_jacobian(picked: str) -> None:
     sizes = Binding(graph).bind({name: value.shape for name, value in data.items()}, {})
     found[dependencies(graph, inputs, sizes, {})["out"].pairs()] = True
     np.testing.assert_array_equal(found, np.concatenate(dense, axis=1) != 0)
+
+
+def test_functions_of_windows_are_taken_of_nothing_that_no_window_reaches() -> None:
+    base = sp.IndexedBase("x", shape=(n,))
+    graph = lower(sp.Sum(sp.log(base[i + j]) * w[j], (j, 0, m - 1), (i, 2, 3)))
+    assert "correlate" in graph.counts()
+    data = {"w": W, "x": np.array([0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.0])}
+    logs = np.log(data["x"][2:6])
+    answer = evaluate(gradient(graph, list(graph.inputs)), data)
+    np.testing.assert_allclose(evaluate(graph, data)["out"], np.convolve(logs, W[::-1], "valid").sum())
+    by_w, by_x = answer.values()
+    np.testing.assert_allclose(by_w, np.convolve(logs, [1, 1], "valid"))
+    np.testing.assert_allclose(by_x, [0, 0, *np.convolve(W, [1, 1]) / data["x"][2:6], 0])
 
 
 def test_windows_without_overlap_are_not_correlated() -> None:

@@ -219,6 +219,7 @@ class Generator:
         inner = [*scope, Known(t, (t, t - 1, t + 1, n - 1 - t), (), "inside")]
         place = self.choose([t + s - 1, t + s - 1, t - s + 1, n - 2 - t + s])
         data = self.choose([x[place], y[place], A[place, self.subscript(inner)], A[self.subscript(scope), place]])
+        data = self.choose([data, data, sp.tanh(data), data * y[place], data**2])
         kernel = self.choose([w[s], scale * w[m - 1 - s], s / 2 + 1, B[self.subscript(scope), s], w[s] * y[s]])
         more = self.expression(inner, depth)
         if self.random.random() < 0.5:

@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 
 from sym2tf.frontend.context import Affine, Context, Index, Lowered, Window, depth_of
 from sym2tf.frontend.deltas import product_of
+from sym2tf.frontend.ranges import bounds
 from sym2tf.frontend.subscripts import in_order, sliced
 from sym2tf.ir.dims import Size
 from sym2tf.ir.types import Kind
+from sym2tf.ops.arithmetic import mul
 from sym2tf.ops.correlation import MOST, correlate
 from sym2tf.ops.gathering import stride
 from sym2tf.ops.indexing import expand, squeeze, transpose
-from sym2tf.ops.values import Value, constant, with_shape
+from sym2tf.ops.values import Value, apply, constant, with_shape
+
+LARGEST = 32  # operations of a function of what was gathered
 
 
 class _Pair(NamedTuple):
@@ -32,11 +36,12 @@ class _Pair(NamedTuple):
 
 def correlated(context: Context, factors: list[Lowered], bound: list[Index]) -> tuple[list[Lowered], list[Index]]:
     """The factors of a sum, windows and what is summed over them as correlations, and the indices that remain."""
-    again = True
+    again = any(_window(context, factor) is not None for factor in factors)
+    factors = _together(context, factors) if again else factors
     while again:
         again = False
         for k, factor in enumerate(factors):
-            window = context.windows.get((factor.value.id, factor.axes))
+            window = _window(context, factor)
             others = [*factors[:k], *factors[k + 1 :]]
             pairs = None if window is None else _pairs(window, others, bound)
             if window is None or pairs is None:
@@ -48,6 +53,72 @@ def correlated(context: Context, factors: list[Lowered], bound: list[Index]) -> 
             factors, bound, again = [*rest, made], [b for b in bound if b not in offsets | summed], True
             break
     return factors, bound
+
+
+def _together(context: Context, factors: Sequence[Lowered]) -> list[Lowered]:
+    """Factors with windows at the same subscripts made one, as in `Sum(x[i + j]*y[i + j]*k[j], j)`."""
+    kept: list[tuple[Lowered, Window | None]] = []
+    for factor in factors:
+        window = _window(context, factor)
+        twin = next((k for k, (_, other) in enumerate(kept) if window is not None and _alike(window, other)), None)
+        if twin is None:
+            kept.append((factor, window))
+        else:
+            both = context.combine(mul, [kept[twin][0], factor])
+            kept[twin] = both, _window(context, both)
+    return [factor for factor, _ in kept]
+
+
+def _alike(window: Window, other: Window | None) -> bool:
+    return other is not None and (window.names, window.places) == (other.names, other.places)
+
+
+def _window(context: Context, factor: Lowered) -> Window | None:
+    """What a factor was gathered from, or the function that it is of what was gathered at one place.
+
+    The data are what subscripts reach, and no more.
+    """
+    axes, nodes = factor.axes, context.builder.nodes
+    known = context.windows.get((factor.value.id, axes))
+    if known is not None or factor.tail:
+        return None if known is None else _cut_out(known)
+    order, leaves = [factor.value.id], dict[int, Window]()
+    for v in order:
+        if len(order) > LARGEST or not nodes[v].op.elementwise or not context.builder.operands[v]:
+            return None
+        for u in context.builder.operands[v]:
+            if (u, axes) in context.windows:
+                leaves[u] = _cut_out(context.windows[u, axes])
+            elif any(d != 1 for d in nodes[u].type.shape):
+                order.append(u)
+    found = list(leaves.values())
+    if not found or not all(_alike(found[0], other) for other in found):
+        return None
+    made = {u: window.value for u, window in leaves.items()}
+    for v in sorted(set(order)):  # operands have smaller numbers
+        operands = [made.get(u) or _number(Value(context.builder, u)) for u in context.builder.operands[v]]
+        made[v] = apply(context.builder, nodes[v].op, operands, nodes[v].attributes)
+    result = found[0]._replace(value=made[factor.value.id], depth=max(window.depth for window in found))
+    context.windows[factor.value.id, axes] = result
+    return result
+
+
+def _cut_out(window: Window) -> Window:
+    """A window on nothing but the data that subscripts reach, whose elements are all looked at."""
+    value, places = window.value, {}
+    for axis, place in window.places.items():
+        first, last = bounds(place)
+        value = sliced(value, axis - len(window.names), first, last - first + 1)
+        places[axis] = Affine(place.indices, place.rest - first)
+    return window._replace(value=value, places=places)
+
+
+def _number(value: Value) -> Value:
+    """A value of one element, without axes."""
+    while value.type.rank:
+        inner = value.builder.operands[value.id][0] if value.node.op is expand else None
+        value = squeeze(value, axis=-1) if inner is None else Value(value.builder, inner)
+    return value
 
 
 def _pairs(window: Window, others: Sequence[Lowered], bound: Sequence[Index]) -> list[_Pair] | None:
