@@ -356,6 +356,22 @@ def test_functions_of_windows_are_taken_of_nothing_that_no_window_reaches() -> N
     np.testing.assert_allclose(by_x, [0, 0, *np.convolve(W, [1, 1]) / data["x"][2:6], 0])
 
 
+@pytest.mark.parametrize(("width", "length", "due"), [(0, 4, np.zeros(5)), (3, 2, []), (1, 0, []), (0, 0, [0])])
+def test_kernels_of_nothing_and_data_without_a_window_have_values_and_derivatives(
+    width: int, length: int, due: Any
+) -> None:
+    expr = sp.Sum(w[j] * x[i + j], (j, 0, m - 1))
+    graph, f = lower(expr), sym2tf.compile(expr)
+    data = {"w": np.ones(width), "x": np.ones(length)}
+    backward, weights = vjp(graph, list(graph.inputs)), np.ones(len(due))
+    seed = {names(backward)[-1]: weights}
+    for value in (evaluate(graph, data)["out"], f(**data)):
+        np.testing.assert_array_equal(value, due)
+    for parts in (evaluate(backward, data | seed).values(), f.vjp()(*data.values(), weights)):
+        for part, size in zip(parts, (width, length), strict=True):
+            np.testing.assert_array_equal(part, np.zeros(size))
+
+
 def test_windows_without_overlap_are_not_correlated() -> None:
     assert "correlate" not in counts(sp.Sum(D[0, j] * x[3 * i + j], (j, 0, 2)))
 

@@ -16,7 +16,7 @@ from sym2tf.ir.dims import Size, broadcast_sizes
 from sym2tf.ir.op import Op, TFOp
 from sym2tf.ir.types import Kind, TensorType, broadcast_shapes
 from sym2tf.ops.gathering import stride
-from sym2tf.ops.indexing import expand, pad, restore, sum_, transpose
+from sym2tf.ops.indexing import expand, pad, restore, slice_, sum_, transpose
 from sym2tf.ops.values import ones_like, with_rank, with_shape
 
 MOST = 3  # axes along which windows move: TensorFlow has kernels for so many
@@ -57,11 +57,14 @@ def _summed_to(value: Any, shape: tuple[Size, ...]) -> Any:
 
 
 def _by_data(g: Any, x: Any, k: Any, dims: int) -> Any:
-    for axis in range(-dims, 0):
+    for axis in range(-dims, 0):  # one zero more than needed, so that kernels of length 0 need none
         m = k.shape[axis]
-        g = pad(g, axis=axis, before=m - 1, after=m - 1)
+        g = pad(g, axis=axis, before=m, after=m)
         k = stride(k, axis=axis, start=m - 1, size=m, step=-1)
-    return _summed_to(correlate(g, with_rank(_swapped(k, dims), g.type.rank + 1), dims=dims), x.shape)
+    found = correlate(g, with_rank(_swapped(k, dims), g.type.rank + 1), dims=dims)
+    for axis in range(-dims, 0):
+        found = slice_(found, axis=axis, start=1, size=x.shape[axis])
+    return _summed_to(found, x.shape)
 
 
 def _by_kernel(g: Any, x: Any, k: Any, dims: int) -> Any:

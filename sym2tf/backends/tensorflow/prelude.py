@@ -106,6 +106,11 @@ def correlate_core(x: Any, k: Any, dims: int) -> Any:
     split = k.shape.rank - dims - 2
 
     def convolved(x: Any, k: Any) -> Any:  # (batch, channels, lengths) with (outputs, channels, widths)
+        widths = k.shape[2:]
+        if not all(widths):  # one that may be 0, for which TensorFlow has no kernel: a zero on both changes nothing
+            more = tf.cast(tf.shape(k)[2:] == 0, tf.int32)
+            more = tf.pad(more[:, tf.newaxis], [[2, 0], [1, 0]])
+            x, k = tf.pad(x, more), tf.pad(k, more)
         x = tf.transpose(x, [0, *range(2, 2 + dims), 1])
         k = tf.transpose(k, [*range(2, 2 + dims), 1, 0])
         y = tf.nn.convolution(x, k, padding="VALID", data_format=("NWC", "NHWC", "NDHWC")[dims - 1])
@@ -122,7 +127,12 @@ def correlate_core(x: Any, k: Any, dims: int) -> Any:
     x, k = (tf.broadcast_to(v, tf.concat([front, tf.shape(v)[-r:]], 0)) for v, r in ((x, dims + 1), (k, dims + 2)))
     x = tf.reshape(x, tf.concat([[count], tf.shape(x)[-dims - 1 :]], 0))
     k = tf.reshape(k, tf.concat([[count], tf.shape(k)[-dims - 2 :]], 0))
-    y = tf.map_fn(lambda pair: convolved(pair[0][tf.newaxis], pair[1])[0], (x, k), fn_output_signature=x.dtype)
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def each(pair: Any) -> Any:
+        return convolved(pair[0][tf.newaxis], pair[1])[0]
+
+    y = tf.map_fn(each, (x, k), fn_output_signature=x.dtype)
     return tf.reshape(y, tf.concat([front, tf.shape(y)[1:]], 0))
 
 
