@@ -21,7 +21,7 @@ from sym2tf.ops.guards import Guarded, when
 from sym2tf.ops.indexing import expand, reduced, restore, sum_
 from sym2tf.ops.leaves import iota
 from sym2tf.ops.logic import equal, select
-from sym2tf.ops.values import ones_like
+from sym2tf.ops.values import ones_like, with_shape
 
 scipy_special = lazy("scipy.special")  # a fifth of a second, and only the reference backend needs it
 
@@ -49,9 +49,17 @@ def _extreme_vjp(g: Any, y: Any, x: Any, *, axes: tuple[int, ...]) -> tuple[Any,
     return (when(won, restore(g / count, axes)),)
 
 
-reduce_max = _reduction("reduce_max", lambda x, *, axes: np.max(x, axis=axes), "Max", "tf.reduce_max",
+def _np_extreme(function: Any, nothing: float) -> Any:
+    def extreme(x: Any, *, axes: tuple[int, ...]) -> Any:
+        empty = any(np.shape(x)[axis] == 0 for axis in axes)
+        return np.full(np.sum(x, axis=axes).shape, nothing) if empty else function(x, axis=axes)
+
+    return extreme
+
+
+reduce_max = _reduction("reduce_max", _np_extreme(np.max, -np.inf), "Max", "tf.reduce_max",
                         _extreme_vjp, label="max")
-reduce_min = _reduction("reduce_min", lambda x, *, axes: np.min(x, axis=axes), "Min", "tf.reduce_min",
+reduce_min = _reduction("reduce_min", _np_extreme(np.min, np.inf), "Min", "tf.reduce_min",
                         _extreme_vjp, label="min")
 reduce_any = _reduction("reduce_any", lambda x, *, axes: np.any(x, axis=axes), "Any", "tf.reduce_any",
                         lambda g, y, x, *, axes: (None,), label="any", kind=Kind.BOOLEAN)
@@ -209,7 +217,7 @@ def _distinct(letters: str, spare: list[str]) -> tuple[str, list[str]]:
 
 
 def _einsum_support(g: Any, y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> tuple[Any, ...]:
-    ones = [ones_like(x) for x in xs]
+    ones = [with_shape(ones_like(x), x.shape) for x in xs]  # in full length, which diagonals and TensorFlow need
     return _einsum_vjp(g, y, *ones, inputs=inputs, output=output)
 
 

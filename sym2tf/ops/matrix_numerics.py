@@ -50,7 +50,7 @@ def reference(floats: Numeric, precise: Numeric, *, results: int = 2) -> Numeric
 def _each(function: Numeric, arrays: Sequence[Array]) -> Array:
     """`function` on one matrix of each operand after the other; batch axes broadcast."""
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays))
-    flat = [np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, *a.shape[-2:]) for a in arrays]
+    flat = [np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(math.prod(batch), *a.shape[-2:]) for a in arrays]
     results = [function(*matrices) for matrices in zip(*flat, strict=True)]
     if not results:  # an empty batch: the shape of the result is that for any matrices
         return np.empty((*batch, *np.shape(function(*(np.ones(a.shape[-2:]) for a in arrays)))), arrays[0].dtype)
@@ -205,7 +205,7 @@ def _np_cholesky(a: Array, *, trust: bool = False) -> Any:
 
 
 def _np_cofactor(a: Array) -> Any:
-    largest = np.max(np.abs(a), -1)  # rows of one size: singular values are accurate relative to the largest row
+    largest = np.max(np.abs(a), -1, initial=0)  # rows of one size: singular values are as accurate as the largest
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1).astype(a.dtype)
     u, s, vh = np.linalg.svd(a / scale[..., None])
     sign = np.sign(np.linalg.det(u) * np.linalg.det(vh))
