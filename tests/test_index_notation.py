@@ -609,6 +609,10 @@ UNSUPPORTED: list[tuple[Any, str]] = [
     (x[deep(g[i], 400)], "it is too deep"),
     (x[g[y[i] / 2] + 1], "the subscript y[i]/2"),
     (Delta(i, j, (0, 3)) * x[i], "leave the range out"),
+    (
+        sp.Piecewise((1, sp.Contains(y[0], sp.ConditionSet(a, a**2 > sp.Sum(x[i], (i, 0, n - 1))))), (0, True)),
+        "no relation: write one",
+    ),
 ]
 
 

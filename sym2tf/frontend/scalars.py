@@ -10,6 +10,7 @@ from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
 from sym2tf.errors import ShapeError
+from sym2tf.frontend.binders import BINDERS
 from sym2tf.frontend.context import Affine, Context, Lowered, Scope
 from sym2tf.frontend.handlers import (
     STAND_IN,
@@ -24,6 +25,7 @@ from sym2tf.frontend.handlers import (
 from sym2tf.frontend.numbers import exact_number
 from sym2tf.frontend.subscripts import affine_value
 from sym2tf.frontend.tensors import declarations, shape_text
+from sym2tf.frontend.walk import binds_symbols
 from sym2tf.ir.types import Kind
 from sym2tf.nn.activations import ACTIVATIONS
 from sym2tf.ops import BY_SYMPY
@@ -127,6 +129,8 @@ def _e_power(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lo
 def _membership(expr: Any) -> list[Any]:
     """Membership in a set as a relation; nothing where the set has none."""
     element, members = expr.args
+    if any(binds_symbols(part) and part.has(*BINDERS) for part in members.atoms(sp.Set)):
+        return []  # nobody has looked for indices inside of `ConditionSet(t, t > Sum(...))`
     try:
         return [_bounded(members).as_relational(stand_in(element))]
     except (AttributeError, NotImplementedError):
