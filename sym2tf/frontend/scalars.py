@@ -148,7 +148,10 @@ def _bounded(members: Any) -> Any:
 
 
 def _contains(context: Context, expr: Any, scope: Scope, xs: list[Lowered]) -> Lowered:
-    return xs[0] if xs else context.unsupported(expr, None, "membership in this set is no relation: write one")
+    if xs:
+        return xs[0]
+    context.unsupported(expr, None, "membership in this set is no relation: write one")
+    return context.number(False)  # a stand-in that can be a condition
 
 
 def _heaviside(expr: Any) -> Any:
