@@ -27,7 +27,7 @@ LARGEST = 1e5
 
 
 def mixtures(first: int, last: int) -> Iterator[tuple[int, Any, Any, Graph, Data]]:
-    """Seeds, expressions, functions, graphs and data, of those that SymPy can hold and whose value is of ordinary size."""
+    """Seeds, expressions, functions, graphs and data: of those that SymPy can hold, with values of ordinary size."""
     for seed in range(first, last):
         try:
             expr, function = mixture(seed)
