@@ -11,7 +11,7 @@ import sympy as sp
 from sym2tf.api import to_sympy
 from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import evaluate
-from sym2tf.errors import UnsupportedExpressionError
+from sym2tf.errors import GraphError, UnsupportedExpressionError
 from sym2tf.frontend.lower import lower
 from sym2tf.notation import MaxOver
 from sym2tf.passes.pipeline import optimize
@@ -72,7 +72,11 @@ def test_raised_random_index_expressions_equal_loops(optimised: bool) -> None:
         if made is None:
             continue
         _, graph, data, due = made
-        raised = to_sympy(optimize(graph)[0] if optimised else graph)
+        try:
+            raised = to_sympy(optimize(graph)[0] if optimised else graph)
+        except GraphError:  # a condition that SymPy would spoil: refused by name
+            unreadable += 1
+            continue
         indices = free(raised) if due.ndim else []
         if len(indices) < due.ndim:  # nothing depends on one of the axes
             continue
