@@ -124,6 +124,13 @@ def numpy_dtype(kind: Kind, dtype: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
+def fractions_in(array: Array) -> Array:
+    """The elements of an array of floats that no int64 is: fractions, NaN, infinities, what is too large."""
+    numbers = array.astype(np.float64)
+    wrong: Array = numbers[~(np.isfinite(numbers) & (numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**63))]
+    return wrong
+
+
 def _converted(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     array = np.asarray(value)
     if array.dtype == dtype:

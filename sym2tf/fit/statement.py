@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from sym2tf.backends.numpy import fractions_in
 from sym2tf.errors import ArgumentError, DataError, ShapeError, SizeError
 from sym2tf.fit.observations import with_observation_axis
 from sym2tf.fit.parameters import Parameter, Unknown, decided
@@ -295,11 +296,10 @@ def _numbers(name: str, value: Any) -> Array:
 
 def _integers(name: str, numbers: Array) -> Array:
     """Data that stand in subscripts: a table may hold them as floats."""
-    integers = numbers.astype(np.int64)
-    wrong = integers != numbers
-    if wrong.any():
-        raise DataError(f"{name} stands in a subscript and must be integers, but holds {numbers[wrong].flat[0]}")
-    return integers
+    wrong = fractions_in(numbers)
+    if wrong.size:
+        raise DataError(f"{name} stands in a subscript and must be integers, but holds {wrong.flat[0]}")
+    return numbers.astype(np.int64)
 
 
 def _first_odd(array: Array) -> str:

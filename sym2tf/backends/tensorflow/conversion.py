@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.backends.constants import dtype_of
+from sym2tf.backends.numpy import fractions_in
 from sym2tf.errors import ArgumentError, DtypeError
 from sym2tf.ir.types import Kind
 from sym2tf.lazy import lazy
@@ -75,8 +76,7 @@ class Converter:
 
     def _refuse_fractions(self, array: Any) -> None:
         """Floats that are integers are welcome, as files of numbers hold them; others would be cut off in silence."""
-        numbers = array.astype(np.float64)
-        wrong = numbers[~(np.isfinite(numbers) & (numbers == np.trunc(numbers)) & (np.abs(numbers) < 2.0**63))]
+        wrong = fractions_in(array)
         if wrong.size:
             raise DtypeError(f"{self.name} is an integer, got {wrong.flat[0]}")
 

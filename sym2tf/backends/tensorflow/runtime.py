@@ -178,9 +178,9 @@ class Program:
         with self._lock:
             if key not in self._variants:
                 assert self._replan is not None
-                known = len(self._variants) >= _MOST_PLANS
+                enough = len(self._variants) >= _MOST_PLANS
                 typical = {name: 3 * 2**bits // 4 for name, bits in zip(self.binding.names, key, strict=True)}
-                graph = None if known else self._replan(typical)
+                graph = None if enough else self._replan(typical)
                 self._variants[key] = self if graph is None else self._like(graph)
             return self._variants[key]
 
