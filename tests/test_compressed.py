@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy as sp
+import tensorflow as tf
 
 import sym2tf
 from sym2tf.autodiff.derivatives import gradient, hessian, jacobian
@@ -230,7 +231,6 @@ def test_a_linear_cost_has_no_hessian_to_solve_with():
 
 
 def test_it_runs_inside_the_users_graph():
-    tf = pytest.importorskip("tensorflow")
     f = sym2tf.compile(logistic())
     compressed = f.hessian(w, compressed=True)
     data = {name: tf.constant(x) for name, x in data_for(f.lowered, {"n": 3, "d": 9}).items()}

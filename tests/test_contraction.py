@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import sympy as sp
@@ -30,6 +26,7 @@ from sym2tf.ops.values import Value, apply
 from sym2tf.passes import planning
 from sym2tf.passes.contraction import contract
 from sym2tf.passes.pipeline import LEVELS, optimize, stabilize
+from tests.peak_memory import asks_posix, megabytes_printed_by
 
 LENGTH = {"a": 2, "b": 3, "c": 4, "d": 2, "e": 3}
 N, M, D = size_symbol("n"), size_symbol("m"), size_symbol("d")
@@ -624,7 +621,6 @@ def test_gradients_of_matrix_expressions_compute_nothing_twice(name: str) -> Non
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 MEASURED = """
-import resource, sys
 import numpy as np, sympy as sp
 from sym2tf.frontend.lower import lower
 from sym2tf.autodiff import derivatives
@@ -642,7 +638,6 @@ NAMES = [f"{name}/{k}" for name in ("inner", "ramp") for k in range(4)]
 N, R = 20_000, 25  # all of i, j, k at once: 10^10 products, 80 GB
 rng = np.random.default_rng(0)
 data = dict(X=rng.normal(size=N), Y=rng.normal(size=N), U=rng.normal(size=(N, R)), V=rng.normal(size=(N, R)))
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 """
 WITH_NUMPY = """
 small = {name: a[:50] for name, a in data.items()}
@@ -671,17 +666,8 @@ print(grown)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is asked of POSIX")
+@asks_posix
 @pytest.mark.parametrize("backend", [WITH_NUMPY, WITH_TENSORFLOW], ids=["numpy", "tensorflow"])
 def test_contraction_of_80_gigabytes_of_products_takes_memory_for_its_operands_alone(backend: str) -> None:
     """Value and all gradients of sums over three indices; the operands and answers are 16 MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED + backend + JUDGED],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=Path(__file__).parent.parent,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert float(done.stdout.split()[-1]) < 250  # MB
+    assert megabytes_printed_by(MEASURED + backend + JUDGED) < 250

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.notation import MaxOver, MinOver
 from sym2tf.passes.pipeline import optimize, stabilize
+from tests.peak_memory import asks_posix, megabytes_printed_by
 
 i, j, k, n, m, a, b = sp.symbols("i j k n m a b", integer=True)
 x, y, w, A, B, T = (sp.IndexedBase(name) for name in "xywABT")
@@ -377,7 +376,6 @@ def test_windows_without_overlap_are_not_correlated() -> None:
 
 
 WINDOW_PROGRAM = """
-import resource
 import numpy as np, sympy as sp
 from sym2tf.backends import numpy as reference
 from sym2tf.autodiff import derivatives
@@ -390,7 +388,6 @@ N, M = 10**6, 10**3  # all windows are 8 GB
 rng = np.random.default_rng(0)
 data = dict(k=rng.normal(size=M), x=rng.normal(size=N + M - 1), y=rng.normal(size=N))
 small = dict(k=data["k"][:3], x=data["x"][:12], y=data["y"][:10])
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 """
 WINDOWS_IN_NUMPY = """
 graph = lower(cost, args=(k, x, y))
@@ -414,19 +411,10 @@ print(grown)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is asked of POSIX")
+@asks_posix
 @pytest.mark.parametrize("backend", [WINDOWS_IN_NUMPY, WINDOWS_IN_TENSORFLOW], ids=["numpy", "tensorflow"])
 def test_a_million_windows_of_a_thousand_take_the_memory_of_the_data(backend: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WINDOW_PROGRAM + backend + WINDOWS_JUDGED],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=Path(__file__).parent.parent,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert float(done.stdout.split()[-1]) < 300  # MB
+    assert megabytes_printed_by(WINDOW_PROGRAM + backend + WINDOWS_JUDGED) < 300
 
 
 def test_a_million_terms_by_segments_and_as_running_sums_take_no_square_of_memory() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sympy as sp
+import tensorflow as tf
 
 import sym2tf
 from sym2tf.autodiff import sparsity
@@ -482,7 +483,6 @@ def test_a_gather_has_the_pattern_of_its_data():
 
 
 def test_it_runs_inside_the_users_graph_and_a_tape_sees_it(chain_hessian):
-    tf = pytest.importorskip("tensorflow")
     at = tf.constant(np.linspace(-1, 1, 4))
     inside = tf.function(chain_hessian, autograph=False)
     np.testing.assert_allclose(inside(at), chain_hessian(at), rtol=1e-12)
