@@ -317,7 +317,7 @@ class TestErrors:
         assert all(part in text for part in ("Integral", "zeta", "1000000000000 terms", "infinite"))
         assert len(caught.value.items) == 4
 
-    @pytest.mark.parametrize("thing", ["x + 1", None, object(), [x, "y"]], ids=str)
+    @pytest.mark.parametrize("thing", ["x + 1", None, object(), [x, "y"]], ids=["text", "None", "object", "list"])
     def test_what_is_no_expression(self, thing):
         with pytest.raises((ArgumentError, UnsupportedExpressionError)):
             sym2tf.compile(thing)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import ArgumentError, FitError, FitWarning, SingularProblemError, warn
+from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
 from sym2tf.fit.classify import classify, extract
 from sym2tf.fit.inference import infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
+from sym2tf.fit.monitor import Monitor
+from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import residuals_of, run
-from sym2tf.fit.result import FitResult, made
+from sym2tf.fit.result import FitResult
 from sym2tf.fit.solvers import solve
 from sym2tf.fit.statement import state
 
@@ -61,50 +63,37 @@ def fit(
     Example:
         >>> fit(sp.Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1)), data={x: xs, y: ys}, params={w: 0, b: 0})
     """
-    if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
-        raise ArgumentError(f"max_iterations must be a positive integer, got {max_iterations!r}")
-    if not isinstance(likelihood, bool):
-        raise ArgumentError(f"likelihood must be True or False, got {likelihood!r}")
+    options = Options(likelihood=likelihood, max_iterations=max_iterations)
     start = time.perf_counter()
     problem = state(cost, data, params)
     if likelihood:
         require_likelihood(problem)
+    monitor = Monitor(options)
     structure = classify(problem)
-    residuals = residuals_of(problem, structure) if structure.residuals is not None else None
+    residuals = residuals_of(problem, structure, monitor) if structure.residuals is not None else None
     prepared = time.perf_counter()
     try:
-        solution = solve(problem, structure, residuals, max_iterations)
+        solution = solve(problem, structure, residuals, options, monitor)
         inference = infer(problem, structure, residuals, solution)
     except SingularProblemError as error:
         raise SingularProblemError(f"{error}{problem.hint}") from None
-    value = run(
-        extract(problem.graph, {"out": problem.graph.outputs["out"]}),
-        problem,
-        problem.unpacked(solution.theta),
-    )
+    graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
+    value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
     if likelihood:
-        inference = infer_from_likelihood(problem, residuals, solution, float(value["out"].reshape(())), inference)
+        inference = infer_from_likelihood(problem, residuals, solution, value, inference)
     finished = time.perf_counter()
     if not np.isfinite(solution.theta).all():
         raise FitError(f"the estimates are not finite: {solution.theta}")
     if not solution.success:
         warn(FitWarning, solution.message)
-    stopped = np.isin(problem.names, solution.at_bounds)
-    return made(
+    return FitResult(
         problem,
-        structure.model,
-        structure.no_model,
+        structure,
+        solution,
         inference,
-        theta=solution.theta,
-        cost=float(value["out"].reshape(())),
-        gradient_norm=float(np.linalg.norm(solution.gradient[~stopped])),
-        success=solution.success,
-        message=solution.message,
-        iterations=solution.iterations,
-        evaluations=solution.evaluations,
-        solver=solution.solver,
-        problem=structure.kind,
-        at_bounds=solution.at_bounds,
-        compile_seconds=prepared - start,
-        run_seconds=finished - prepared,
+        options,
+        value,
+        tuple(monitor.history),
+        prepared - start,
+        finished - prepared,
     )

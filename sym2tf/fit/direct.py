@@ -9,6 +9,7 @@ import numpy as np
 
 from sym2tf.errors import FitError, SingularProblemError
 from sym2tf.fit.linear import power_of_two, solve_least_squares, undetermined
+from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.objective import Objective
 from sym2tf.fit.residuals import Residuals, require_finite
 from sym2tf.fit.solution import Solution, scaled_eigen
@@ -80,7 +81,7 @@ def _bounded_linear(
     )
 
 
-def solve_quadratic(problem: Problem) -> Solution | None:
+def solve_quadratic(problem: Problem, monitor: Monitor) -> Solution | None:
     """A quadratic cost with no squares recognised: a Newton step with the exact Hessian, and two to refine.
 
     None where bounds exclude the minimum.
@@ -89,7 +90,7 @@ def solve_quadratic(problem: Problem) -> Solution | None:
         SingularProblemError: a direction without curvature.
         FitError: a direction of negative curvature, so that there is no minimum.
     """
-    objective = Objective(problem)
+    objective = Objective(problem, monitor)
     if not objective.prepare_hessian():
         raise FitError("the cost has no second derivative")
     theta = np.zeros(len(problem.names))

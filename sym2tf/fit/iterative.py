@@ -9,7 +9,9 @@ import numpy as np
 from sym2tf.errors import FitError
 from sym2tf.fit.convergence import cause_of_failure
 from sym2tf.fit.linear import power_of_two
+from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.objective import Objective
+from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import Residuals
 from sym2tf.fit.solution import Solution, listed, scaled_eigen
 from sym2tf.fit.statement import Problem
@@ -29,7 +31,7 @@ POLISHING = 12
 NOISE = 1e-9  # by which the cost may rise in a polishing step: sums of squares of tiny residuals are that noisy
 
 
-def solve_smooth(problem: Problem, residuals: Residuals | None = None, *, max_iterations: int = 1000) -> Solution:
+def solve_smooth(problem: Problem, residuals: Residuals | None, options: Options, monitor: Monitor) -> Solution:
     """Any other cost: trust region with the symbolic Hessian, or L-BFGS-B for many parameters and for bounds.
 
     A sum of squares is first brought down by SciPy's Levenberg-Marquardt, which finds its way from poor starts.
@@ -39,7 +41,7 @@ def solve_smooth(problem: Problem, residuals: Residuals | None = None, *, max_it
     Raises:
         FitError: the cost is not finite at the start.
     """
-    objective = Objective(problem)
+    objective, max_iterations = Objective(problem, monitor), options.max_iterations
     theta = problem.packed("initial")
     value, gradient = objective.value_and_gradient(theta)
     if not np.isfinite(value) or not np.isfinite(gradient).all():

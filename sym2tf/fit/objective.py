@@ -15,6 +15,7 @@ from sym2tf.backends.numpy import program
 from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import DifferentiationError
 from sym2tf.fit.classify import extract
+from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.residuals import inputs_of
 from sym2tf.fit.statement import Problem
 from sym2tf.ir.graph import Graph
@@ -67,8 +68,8 @@ class Objective:
         wrt: the free parameters in it.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, monitor: Monitor) -> None:
+        self.problem, self.monitor = problem, monitor
         self.evaluations = 0
         self.graph = stabilize(extract(problem.graph, {"out": problem.graph.outputs["out"]}))
         nodes = {self.graph[v].attributes["name"]: v for v in self.graph.inputs}
@@ -106,12 +107,15 @@ class Objective:
         """The cost and its gradient; remembers the last point, since optimisers ask for both in turn."""
         key = theta.tobytes()
         if self._last is None or self._last[0] != key:
-            inputs = inputs_of(self.graph, self.problem, self.problem.unpacked(theta))
-            value, gradient = self._compute(inputs)
-            flat = np.concatenate([np.asarray(g, np.float64).ravel() for g in gradient])
-            self._last = (key, float(np.asarray(value).reshape(())), flat)
+            value, flat = self.monitor.ask("cost", theta, lambda: self._evaluated(theta), _summary)
+            self._last = (key, float(value), flat)
             self.evaluations += 1
         return self._last[1], self._last[2]
+
+    def _evaluated(self, theta: Array) -> tuple[Array, Array]:
+        value, gradient = self._compute(inputs_of(self.graph, self.problem, self.problem.unpacked(theta)))
+        flat = np.concatenate([np.asarray(g, np.float64).ravel() for g in gradient])
+        return np.asarray(value, np.float64).reshape(()), flat
 
     def prepare_hessian(self) -> bool:
         """Make the program of the Hessian; False where there is no second derivative."""
@@ -125,6 +129,10 @@ class Objective:
 
     def hessian(self, theta: Array) -> Array:
         """The matrix of second derivatives, symmetrised."""
+        (H,) = self.monitor.ask("hessian", theta, lambda: (self._second(theta),))
+        return H
+
+    def _second(self, theta: Array) -> Array:
         assert self._hessian is not None
         inputs = inputs_of(self.graph, self.problem, self.problem.unpacked(theta))
         found = self._hessian(inputs, self.problem.bound)
@@ -135,3 +143,8 @@ class Objective:
         ]
         H: Array = np.block(rows)
         return 0.5 * (H + H.T)
+
+
+def _summary(answer: tuple[Array, ...]) -> tuple[float, float]:
+    value, gradient = answer
+    return float(value), float(np.linalg.norm(gradient))

@@ -12,6 +12,7 @@ from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import evaluate, program
 from sym2tf.errors import DataError, FitError
 from sym2tf.fit.classify import Structure
+from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.wording import counted
 from sym2tf.ir.graph import Graph
@@ -46,7 +47,7 @@ class Residuals:
         return None if self.common is not None else np.sqrt(self.weights)
 
 
-def residuals_of(problem: Problem, structure: Structure) -> Residuals | None:
+def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Residuals | None:
     """The residuals of a cost that is a sum of squares; None where a weight is negative, so that it is none.
 
     Raises:
@@ -72,7 +73,19 @@ def residuals_of(problem: Problem, structure: Structure) -> Residuals | None:
             f"too few to determine the parameters{problem.hint}"
         )
     common = float(weights[0]) if (weights == weights[0]).all() and weights[0] > 0 else None
-    return Residuals(_evaluator(structure.residuals, problem), weights, rows, common, _no_inference(rows, common))
+    evaluate = _evaluator(structure.residuals, problem)
+
+    def summary(answer: tuple[Array, ...]) -> tuple[float, float]:
+        r, J = answer
+        with np.errstate(all="ignore"):
+            weighted = weights * r
+            return float(weighted @ r), 2 * float(np.linalg.norm(J.T @ weighted))
+
+    def watched(theta: Array) -> tuple[Array, Array]:
+        r, J = monitor.ask("residuals", theta, lambda: evaluate(theta), summary)
+        return r, J
+
+    return Residuals(watched, weights, rows, common, _no_inference(rows, common))
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ import sympy as sp
 from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError
 from sym2tf.fit import plotting, tables
-from sym2tf.fit.classify import Class, Model
+from sym2tf.fit.classify import Class, Model, Structure
 from sym2tf.fit.inference import Inference
+from sym2tf.fit.monitor import Step
+from sym2tf.fit.options import Options
+from sym2tf.fit.solution import Solution
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.wording import counted, kind_of
 from sym2tf.ir.graph import Graph
@@ -77,36 +81,125 @@ class FitResult:
         compile_seconds, run_seconds: for setting up, and for solving.
     """
 
-    params: ByParameter
-    stderr: ByParameter | None
-    stderr_reason: str
-    names: tuple[str, ...]
-    covariance: Array | None
-    residuals: Array | None
-    residual_std: float | None
-    observations: int | None
-    degrees_of_freedom: int | None
-    r_squared: float | None
-    r_squared_reason: str
-    log_likelihood: float | None
+    statement: Problem = field(repr=False)
+    structure: Structure = field(repr=False)
+    solution: Solution = field(repr=False)
+    inference: Inference = field(repr=False)
+    options: Options = field(repr=False)
     cost: float
-    gradient_norm: float
-    success: bool
-    message: str
-    iterations: int
-    evaluations: int
-    solver: str
-    problem: Class
-    condition: float | None
-    at_bounds: tuple[str, ...]
+    history: tuple[Step, ...]
     compile_seconds: float
     run_seconds: float
-    statement: Problem = field(repr=False)
-    model: Model | None = field(repr=False)
-    no_model: str = field(repr=False)
-    observed: Array | None = field(repr=False)
-    estimates: Array = field(repr=False)
-    standard_errors: Array | None = field(repr=False)
+
+    @cached_property
+    def params(self) -> ByParameter:
+        values = self.statement.unpacked(self.solution.theta)
+        return _by_parameter(self.statement, lambda u: values.get(u.name, u.initial))
+
+    @cached_property
+    def stderr(self) -> ByParameter | None:
+        if self.inference.stderr is None:
+            return None
+        flat = self.statement.unpacked(self.inference.stderr)
+        return _by_parameter(self.statement, lambda u: flat.get(u.name, np.zeros(u.initial.shape)))
+
+    @property
+    def stderr_reason(self) -> str:
+        return self.inference.no_stderr
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.statement.names
+
+    @property
+    def estimates(self) -> Array:
+        return self.solution.theta
+
+    @property
+    def standard_errors(self) -> Array | None:
+        return self.inference.stderr
+
+    @property
+    def covariance(self) -> Array | None:
+        return self.inference.covariance
+
+    @property
+    def residuals(self) -> Array | None:
+        return self.inference.residuals
+
+    @property
+    def observed(self) -> Array | None:
+        return self.inference.observed
+
+    @property
+    def residual_std(self) -> float | None:
+        return self.inference.sigma
+
+    @property
+    def observations(self) -> int | None:
+        return self.inference.observations
+
+    @property
+    def degrees_of_freedom(self) -> int | None:
+        return self.inference.degrees_of_freedom
+
+    @property
+    def r_squared(self) -> float | None:
+        return self.inference.r_squared
+
+    @property
+    def r_squared_reason(self) -> str:
+        return self.inference.no_r_squared
+
+    @property
+    def log_likelihood(self) -> float | None:
+        return self.inference.log_likelihood
+
+    @property
+    def condition(self) -> float | None:
+        return self.inference.condition
+
+    @property
+    def success(self) -> bool:
+        return self.solution.success
+
+    @property
+    def message(self) -> str:
+        return self.solution.message
+
+    @property
+    def iterations(self) -> int:
+        return self.solution.iterations
+
+    @property
+    def evaluations(self) -> int:
+        return self.solution.evaluations
+
+    @property
+    def solver(self) -> str:
+        return self.solution.solver
+
+    @property
+    def problem(self) -> Class:
+        return self.structure.kind
+
+    @property
+    def at_bounds(self) -> tuple[str, ...]:
+        return self.solution.at_bounds
+
+    @property
+    def gradient_norm(self) -> float:
+        """Of the cost at the estimates, over the parameters that no bound stops."""
+        stopped = np.isin(self.names, self.at_bounds)
+        return float(np.linalg.norm(self.solution.gradient[~stopped]))
+
+    @property
+    def model(self) -> Model | None:
+        return self.structure.model
+
+    @property
+    def no_model(self) -> str:
+        return self.structure.no_model
 
     def __repr__(self) -> str:
         values = ", ".join(
@@ -244,39 +337,6 @@ def _is_one_point(graph: Graph, data: Any) -> bool:
     extended = [k for k, node in ranks.items() if _is_observation(node.attributes["symbol"], node.type.rank)]
     shapes = {str(k): np.ndim(data[k]) for k in data.keys()}  # noqa: SIM118
     return bool(extended) and all(shapes.get(k, 1) == 0 for k in extended)
-
-
-def made(statement: Problem, model: Model | None, no_model: str, inference: Inference, **facts: Any) -> FitResult:
-    """The result from what the solver and inference found; `facts` are the remaining attributes."""
-    theta = facts.pop("theta")
-    names = statement.names
-    values = statement.unpacked(theta)
-    errors: ByParameter | None = None
-    if inference.stderr is not None:
-        flat = statement.unpacked(inference.stderr)
-        errors = _by_parameter(statement, lambda u: flat.get(u.name, np.zeros(u.initial.shape)))
-    return FitResult(
-        params=_by_parameter(statement, lambda u: values.get(u.name, u.initial)),
-        stderr=errors,
-        stderr_reason=inference.no_stderr,
-        names=names,
-        covariance=inference.covariance,
-        residuals=inference.residuals,
-        residual_std=inference.sigma,
-        observations=inference.observations,
-        degrees_of_freedom=inference.degrees_of_freedom,
-        r_squared=inference.r_squared,
-        r_squared_reason=inference.no_r_squared,
-        log_likelihood=inference.log_likelihood,
-        condition=inference.condition,
-        statement=statement,
-        model=model,
-        no_model=no_model,
-        observed=inference.observed,
-        estimates=theta,
-        standard_errors=inference.stderr,
-        **facts,
-    )
 
 
 def _by_parameter(problem: Problem, value: Callable[[Any], Array]) -> ByParameter:
