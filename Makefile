@@ -4,6 +4,9 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
+# TensorFlow is imported in each process, so there are few of them; a file's tests stay together
+PYTEST := $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help demo test test-all bench lint docs clean
 .DELETE_ON_ERROR:
 
@@ -19,10 +22,10 @@ demo: $(STAMP)-test
 	$(PYTHON) examples/linear_regression.py $(ARGS)
 
 test: $(STAMP)-test
-	$(PYTHON) -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(STAMP)-test
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: $(STAMP)-test
 	$(PYTHON) -m ruff check .
