@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 # TensorFlow is imported in each process, so there are few of them; a file's tests stay together
-PYTEST := $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test test-all bench lint docs clean
 .DELETE_ON_ERROR:
