@@ -73,7 +73,7 @@ def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Re
             f"too few to determine the parameters{problem.hint}"
         )
     common = float(weights[0]) if (weights == weights[0]).all() and weights[0] > 0 else None
-    evaluate = _evaluator(structure.residuals, problem)
+    evaluate = linearised(structure.residuals, problem)
 
     def summary(answer: tuple[Array, ...]) -> tuple[float, float]:
         r, J = answer
@@ -109,8 +109,11 @@ def _no_inference(rows: tuple[int, ...], common: float | None) -> str:
     return "the cost adds sums of squares of different weight (a penalty?), whose residuals have no common variance"
 
 
-def _evaluator(graph: Graph, problem: Problem) -> Callable[[Array], tuple[Array, Array]]:
-    """Values and tangents of the residuals from one graph, the tangents along all parameters as a batch."""
+def linearised(graph: Graph, problem: Problem) -> Callable[[Array], tuple[Array, Array]]:
+    """The outputs of a graph as a function of theta: one vector (rows,), and its Jacobian (rows, p).
+
+    Both come from one graph; the tangents along all parameters are a batch.
+    """
     nodes = {graph[v].attributes["name"]: v for v in graph.inputs}
     wrt = [(u, nodes[u.name]) for u in problem.free if u.name in nodes]
     pushed = derivatives.jvp(graph, [v for _, v in wrt], values=True)

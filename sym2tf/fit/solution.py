@@ -29,6 +29,8 @@ class Solution:
         at_bounds: names of the parameters that a bound stopped.
         degenerate: the gradient vanishes there, but the Hessian is singular: it is no isolated minimum.
         hessian: (p, p), of the cost, where it was formed.
+        active: (m, p), the gradients of the constraints that hold with equality there (of the free parameters); None
+            where there are none.
     """
 
     theta: Array
@@ -45,6 +47,7 @@ class Solution:
     at_bounds: tuple[str, ...] = ()
     degenerate: bool = False
     hessian: Array | None = field(default=None, repr=False)
+    active: Array | None = field(default=None, repr=False)
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:
