@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -16,35 +18,91 @@ from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import residuals_of, run
 from sym2tf.fit.result import FitResult
 from sym2tf.fit.solvers import solve
-from sym2tf.fit.statement import state
+from sym2tf.fit.statement import Problem, state
 
 
 def fit(
-    cost: Any, data: Any = None, params: Any = None, *, likelihood: bool = False, max_iterations: int = 1000
+    cost: Any,
+    data: Any = None,
+    params: Any = None,
+    *,
+    loss: Any = None,
+    sigma: Any = None,
+    weights: Any = None,
+    absolute_sigma: bool = False,
+    constraints: Any = (),
+    likelihood: bool = False,
+    maximize: bool = False,
+    method: Any = None,
+    multistart: int | None = None,
+    max_iterations: int = 1000,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    validation: Any = None,
+    patience: int | None = None,
+    progress: bool | None = None,
+    callbacks: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] = (),
+    checkpoint: str | PathLike[str] | None = None,
+    tensorboard: str | PathLike[str] | None = None,
+    seed: int = 0,
+    dtype: str = "float64",
+    device: str | None = None,
+    strategy: Any = None,
 ) -> FitResult:
     """Estimate the parameters that minimise a symbolic cost over data.
 
-    The class of the problem is read off the graph of the cost. Sums of squares of residuals linear in the
-    parameters
-    are solved in one step by QR, other quadratic costs by one Newton step, everything else by SciPy's
-    optimisers with
-    symbolic derivatives.
+    The class of the problem is read off the graph of the cost, and the solver from the class: sums of squares of
+    residuals linear in the parameters are solved in one step by QR, other quadratic costs by one Newton step, other
+    sums of squares by Levenberg-Marquardt, everything else by SciPy's optimisers, all with symbolic derivatives; data
+    that come in batches by one pass where the model is linear, else by a Keras optimiser. `result.solver` names the
+    solver and the reason.
 
     Args:
-        cost: a scalar expression, such as `Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1))/n`, or `Eq(y, model)`,
-            which is
-            fitted by least squares over the last axis of the data.
-        data: a mapping (dict, DataFrame) from symbols, indexed bases or names to numbers and arrays; sizes
-            may be given
-            too, and a smaller one than the data have means a prefix.
-        params: a mapping from parameters to initial values or `Parameter`s, or the parameters alone, which
-            start at 0;
-            by default every symbol that is not data, except what is observed (the left side of an equation) or
-            subscripted by observations as the data are: that is an error. Where it is given, any other unknown
-            symbol is an error.
+        cost: what to minimise: a scalar expression, such as `Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1))/n`; or
+            `Eq(y, model)`, which is fitted by least squares, plain symbols standing for arrays over the last axis of
+            the data; or `{y: model, ...}`, several equations that may share parameters, whose losses are added up.
+        data: by symbol, indexed base or name: a mapping to numbers and arrays (also memory-mapped ones, which are not
+            copied, and paths of `.npy` files), where sizes may be given too, a smaller one than the data have
+            meaning a prefix; a pandas DataFrame or a structured array, a path of a CSV, TSV, `.npy` or `.npz`
+            file, whose further columns are left alone; or batches: a `tf.data.Dataset`, a generator or other
+            iterable of mappings, or a function of no arguments that returns one. Axes in front of those that the cost
+            uses are independent fits.
+        params: a mapping from parameters to initial values, `Parameter`s, or expressions in other parameters, to
+            which they are tied (`{a: 1, b: 2*a}`); or the parameters alone, which start at 0 (at 1 or -1 where the
+            symbol is declared positive or negative). By default every symbol that is not data, except what is
+            observed (the left side of an equation) or subscripted by observations as the data are: that is an error.
+            Where it is given, any other unknown symbol is an error.
+        loss: of an equation, of each residual (observed - model)/sigma: a name or a record of `sym2tf.losses`
+            (`"huber"`, `losses.huber(2)`), a SymPy `Lambda` or a function that makes an expression of a symbol. None is
+            the square.
+        sigma: of an equation, the standard deviations of the observations in their units: a number, an array like the
+            observations, an expression in the data, or a matrix, which is their covariance. A mapping from what is
+            observed to any of these where there are several equations.
+        weights: in place of `sigma`, which is then 1/sqrt(weights); 0 leaves an observation out.
+        absolute_sigma: `sigma` is meant literally, as in `scipy.optimize.curve_fit`: the covariance of the parameters
+            is not scaled by the variance of the residuals.
+        constraints: relations between the parameters, `a + b <= 1` or `Eq(a*b, 2)`; `<` is taken for `<=`.
         likelihood: declares the cost to be a negative log-likelihood (the sum over the observations, in full but
             for constants): standard errors then come from the inverse of its Hessian at the minimum.
+        maximize: the cost is maximised instead; with `likelihood` it is the log-likelihood itself.
+        method: the solver, where the default is not wanted: `"qr"`, `"exact"`, `"newton"`, `"lm"`, `"trf"`,
+            `"varpro"`, `"trust-exact"`, `"trust-krylov"`, `"l-bfgs-b"`, `"slsqp"`, `"trust-constr"`; for mini-batches
+            the name of a Keras optimiser, one of its objects, or an `Optimizer` of `sym2tf.optimizers`.
+        multistart: how many starts to try, drawn around the initial values and within the bounds; the best is kept.
         max_iterations: after which an iterative solver gives up.
+        batch_size: rows of a mini-batch, for stochastic optimisation of data that are at hand as a whole.
+        epochs: passes over the data by mini-batches.
+        validation: data like `data`, on which the cost is followed, for `patience`.
+        patience: steps (epochs) without a better cost on `validation` after which the fit stops, with the best
+            parameters.
+        progress: show a line with cost and gradient norm; None does so on a terminal alone.
+        callbacks: functions of a `Step`, called after each; True ends the fit.
+        checkpoint: a folder where the state is kept, from which the same call goes on after an interruption.
+        tensorboard: a folder for event files.
+        seed: of everything random.
+        dtype: `"float64"` or `"float32"`, of the numbers in which the cost is evaluated.
+        device: of TensorFlow, such as `"GPU:0"`.
+        strategy: a `tf.distribute.Strategy`.
 
     Returns:
         A `FitResult`; look at `success` where the cost is not quadratic.
@@ -54,20 +112,46 @@ def fit(
 
     Raises:
         ArgumentError: unknown, unused or repeated symbols, a cost that is not scalar or no likelihood though declared
-            one, bounds that do not fit.
+            one, bounds, ties, constraints or options that do not fit.
         DataError: data that are missing, empty, not finite, not numbers, of different lengths, or fewer than
-            parameters.
+            parameters; standard deviations that are not positive.
         SingularProblemError: the data do not determine all parameters; names the combinations.
         FitError: there is no minimum, or the cost is not defined at the start.
 
     Example:
         >>> fit(sp.Sum((y[i] - w*x[i] - b)**2, (i, 0, n-1)), data={x: xs, y: ys}, params={w: 0, b: 0})
+        >>> fit({v: a*sp.exp(-k*t)}, data={t: times, v: volts}, params={a: 1, k: 0.1}, loss="huber", sigma=0.02)
     """
-    options = Options(likelihood=likelihood, max_iterations=max_iterations)
+    options = Options(
+        likelihood=likelihood,
+        absolute_sigma=absolute_sigma,
+        method=method,
+        multistart=multistart,
+        max_iterations=max_iterations,
+        batch_size=batch_size,
+        epochs=epochs,
+        validation=validation,
+        patience=patience,
+        progress=progress,
+        callbacks=(callbacks,) if callable(callbacks) else tuple(callbacks),
+        checkpoint=checkpoint,
+        tensorboard=tensorboard,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        strategy=strategy,
+    )
     start = time.perf_counter()
-    problem = state(cost, data, params)
+    problem = state(
+        cost, data, params, loss=loss, sigma=sigma, weights=weights, constraints=constraints, maximize=maximize
+    )
     if likelihood:
         require_likelihood(problem)
+    return _fitted(problem, options, start)
+
+
+def _fitted(problem: Problem, options: Options, start: float) -> FitResult:
+    """The result for a problem whose data are at hand as a whole; `start` is when its statement began."""
     monitor = Monitor(options)
     structure = classify(problem)
     residuals = residuals_of(problem, structure, monitor) if structure.residuals is not None else None
@@ -79,7 +163,7 @@ def fit(
         raise SingularProblemError(f"{error}{problem.hint}") from None
     graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
     value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
-    if likelihood:
+    if options.likelihood:
         inference = infer_from_likelihood(problem, residuals, solution, value, inference)
     finished = time.perf_counter()
     if not np.isfinite(solution.theta).all():
@@ -92,7 +176,7 @@ def fit(
         solution,
         inference,
         options,
-        value,
+        -value if problem.maximize else value,
         tuple(monitor.history),
         prepared - start,
         finished - prepared,

@@ -45,8 +45,9 @@ class Options:
         for name in ("likelihood", "absolute_sigma"):
             if not isinstance(getattr(self, name), bool):
                 raise ArgumentError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if callable(self.callbacks):
-            object.__setattr__(self, "callbacks", (self.callbacks,))
+        wrong = [c for c in self.callbacks if not callable(c)]
+        if wrong:
+            raise ArgumentError(f"callbacks are functions of a Step, got {wrong[0]!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ArgumentError(f"seed must be an integer, got {self.seed!r}")
         if self.dtype not in ("float64", "float32"):

@@ -50,6 +50,7 @@ class Problem:
         symbols: input name -> what the user wrote.
         implicit: the user listed no parameters, so that every symbol without data is one.
         starts_given: the user said where to start; otherwise every parameter starts at 0.
+        maximize: the user's cost is to be maximised: the output `"out"` is its negative.
     """
 
     cost: Any
@@ -61,6 +62,7 @@ class Problem:
     symbols: Mapping[str, Any] = field(default_factory=dict)
     implicit: bool = False
     starts_given: bool = True
+    maximize: bool = False
 
     @property
     def free(self) -> tuple[Unknown, ...]:
@@ -104,7 +106,17 @@ class Problem:
         return np.concatenate([getattr(u, attribute).ravel() for u in self.free])
 
 
-def state(cost: Any, data: Any, params: Any) -> Problem:
+def state(
+    cost: Any,
+    data: Any,
+    params: Any,
+    *,
+    loss: Any = None,
+    sigma: Any = None,
+    weights: Any = None,
+    constraints: Any = (),
+    maximize: bool = False,
+) -> Problem:
     """The problem that the user states.
 
     Raises:
@@ -112,6 +124,8 @@ def state(cost: Any, data: Any, params: Any) -> Problem:
             not scalar.
         DataError: data that are missing, not numbers, not finite, empty, or of lengths that differ.
     """
+    if loss is not None or sigma is not None or weights is not None or constraints != () or maximize:
+        raise ArgumentError("loss, sigma, weights, constraints and maximize come within the hour")
     graph = _lowered(cost)
     if any(_may_be_square(graph, v) for v in graph.order):
         graph = in_normal_form(graph)
