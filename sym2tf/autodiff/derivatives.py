@@ -56,20 +56,19 @@ def gradient(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
 
 
 @collection_paused()
-def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False) -> Graph:
+def jacobian(graph: Graph, wrt: Wrt, *, values: bool = False, forward: bool | None = None) -> Graph:
     """The derivative of every element of each output by every element of each of `wrt`.
 
     Core shape: that of the output, then that of the input. Forward or reverse mode, whichever starts from fewer
-    elements; forward over reverse, then, for a Hessian.
+    elements unless `forward` says; forward over reverse, then, for a Hessian.
 
     Raises:
         DifferentiationError: an operation has no derivative.
     """
     work = _Work(graph)
-    if _elements(work.value(v) for v in wrt) <= _elements(work.targets.values()):
-        answers = _jacobian_forward(work, wrt)
-    else:
-        answers = _jacobian_reverse(work, wrt)
+    if forward is None:
+        forward = _elements(work.value(v) for v in wrt) <= _elements(work.targets.values())
+    answers = _jacobian_forward(work, wrt) if forward else _jacobian_reverse(work, wrt)
     return work.finish(answers, values=values, labels=work.labels(wrt))
 
 

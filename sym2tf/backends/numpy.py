@@ -157,7 +157,7 @@ def _steps(graph: Graph, dtype: str, slots: Mapping[int, int]) -> list[tuple[Nod
     return [
         (
             graph[v],
-            _implementation(graph, v, dtype),
+            implementation(graph, v, dtype),
             (
                 operator.pos,
                 tuple(slots[u] for u in graph.operands(v)),
@@ -182,7 +182,7 @@ def _bind(step: tuple[Node, Any, Step], sizes: Mapping[str, int]) -> Step:
     return function, operands, slot, done
 
 
-def _implementation(graph: Graph, v: int, dtype: str) -> Callable[..., Any]:
+def implementation(graph: Graph, v: int, dtype: str) -> Callable[..., Any]:
     """The function of the operands that computes `v`; attributes are bound later."""
     node, operands = graph[v], graph.operands(v)
     kind = node.type.kind

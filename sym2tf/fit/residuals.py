@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from sym2tf.autodiff import derivatives
-from sym2tf.backends.numpy import evaluate, program
+from sym2tf.backends.numpy import program
 from sym2tf.errors import DataError, FitError
 from sym2tf.fit.classify import Structure
+from sym2tf.fit.evaluation import Evaluation
+from sym2tf.fit.memo import made
 from sym2tf.fit.monitor import Monitor
+from sym2tf.fit.parameters import Unknown
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.wording import counted
 from sym2tf.ir.graph import Graph
+from sym2tf.passes.pipeline import stabilize
 
 Array = np.ndarray[Any, Any]
-
-AT_ONCE = 200_000  # elements of a Jacobian that is computed in one call instead of column by column
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Residuals:
 
     Attributes:
         evaluate: theta -> `(r, J)`, both with the rows of every block one after the other, without weights.
+        values: theta -> r, several times as quick where J is not needed.
+        jacobian: theta -> J, (rows, p) in Fortran order.
         weights: (rows,), by what each squared residual enters the cost.
         rows: of each block.
         common: the weight that all rows share, or None.
@@ -36,6 +41,8 @@ class Residuals:
     """
 
     evaluate: Callable[[Array], tuple[Array, Array]]
+    values: Callable[[Array], Array]
+    jacobian: Callable[[Array], Array]
     weights: Array
     rows: tuple[int, ...]
     common: float | None
@@ -73,19 +80,29 @@ def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Re
             f"too few to determine the parameters{problem.hint}"
         )
     common = float(weights[0]) if (weights == weights[0]).all() and weights[0] > 0 else None
-    evaluate = linearised(structure.residuals, problem)
+    values, jacobian = evaluators(structure.residuals, problem)
 
-    def summary(answer: tuple[Array, ...]) -> tuple[float, float]:
+    def cost(r: Array) -> float:
+        with np.errstate(all="ignore"):
+            return float(r @ r) * common if common is not None else float((weights * r) @ r)
+
+    def cost_and_norm(answer: tuple[Array, ...]) -> tuple[float, float]:
         r, J = answer
         with np.errstate(all="ignore"):
-            weighted = weights * r
-            return float(weighted @ r), 2 * float(np.linalg.norm(J.T @ weighted))
+            return cost(r), 2 * float(np.linalg.norm(J.T @ (weights * r)))
 
     def watched(theta: Array) -> tuple[Array, Array]:
-        r, J = monitor.ask("residuals", theta, lambda: evaluate(theta), summary)
+        r, J = monitor.ask("residuals and jacobian", theta, lambda: (values(theta), jacobian(theta)), cost_and_norm)
         return r, J
 
-    return Residuals(watched, weights, rows, common, _no_inference(rows, common))
+    def watched_values(theta: Array) -> Array:
+        return monitor.ask("residuals", theta, lambda: (values(theta),), lambda answer: (cost(answer[0]), None))[0]
+
+    def watched_jacobian(theta: Array) -> Array:
+        return monitor.ask("jacobian", theta, lambda: (jacobian(theta),))[0]
+
+    inference = _no_inference(rows, common)
+    return Residuals(watched, watched_values, watched_jacobian, weights, rows, common, inference)
 
 
 def _few(names: tuple[str, ...]) -> str:
@@ -94,7 +111,8 @@ def _few(names: tuple[str, ...]) -> str:
 
 def run(graph: Graph, problem: Problem, values: dict[str, Array] | None = None) -> dict[str, Array]:
     """The outputs of a graph of the problem at its data, fixed parameters and `values`."""
-    return evaluate(graph, inputs_of(graph, problem, values or {}), problem.bound)
+    compute = made(graph, "program", lambda: program(graph))
+    return compute(inputs_of(graph, problem, values or {}), problem.bound)
 
 
 def inputs_of(graph: Graph, problem: Problem, values: dict[str, Array]) -> dict[str, Array]:
@@ -110,39 +128,48 @@ def _no_inference(rows: tuple[int, ...], common: float | None) -> str:
 
 
 def linearised(graph: Graph, problem: Problem) -> Callable[[Array], tuple[Array, Array]]:
-    """The outputs of a graph as a function of theta: one vector (rows,), and its Jacobian (rows, p).
+    """The outputs of a graph as a function of theta: one vector (rows,), and its Jacobian (rows, p)."""
+    values, jacobian = evaluators(graph, problem)
+    return lambda theta: (values(theta), jacobian(theta))
 
-    Both come from one graph; the tangents along all parameters are a batch.
-    """
-    nodes = {graph[v].attributes["name"]: v for v in graph.inputs}
-    wrt = [(u, nodes[u.name]) for u in problem.free if u.name in nodes]
-    pushed = derivatives.jvp(graph, [v for _, v in wrt], values=True)
-    tangents = [pushed[v].attributes["name"] for v in pushed.inputs[len(graph.inputs) :]]
-    compute = program(pushed)
-    count = len(problem.names)
-    basis = problem.unpacked(np.eye(count))
-    names = list(graph.outputs)
 
-    def at(theta: Array) -> tuple[Array, Array]:
-        primals = inputs_of(graph, problem, problem.unpacked(theta))
+def evaluators(graph: Graph, problem: Problem) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Functions of theta that give the outputs of a graph, flat and one after the other, and their Jacobian."""
+    stable = made(graph, "stable", lambda: stabilize(graph))
+    nodes = {stable[v].attributes["name"]: v for v in stable.inputs}
+    wrt = [(u, start) for u, start in _starts(problem) if u.name in nodes]
+    among = [nodes[u.name] for u, _ in wrt]
+    slopes = made(stable, ("jacobian", tuple(among)), lambda: derivatives.jacobian(stable, among, forward=True))
+    of_values, of_slopes = Evaluation(stable, problem), Evaluation(slopes, problem)
+    ends = np.cumsum([0, *(prod(shape) for shape in of_values.shapes)]).tolist()
+    places = [
+        (slice(start, start + u.initial.size), slice(ends[row], ends[row + 1]))
+        for row in range(len(of_values.shapes))
+        for u, start in wrt
+    ]
+    shape = len(problem.names), ends[-1]
 
-        def sweep(columns: Any) -> dict[str, Array]:
-            seeds = {t: basis[u.name][columns] for t, (u, _) in zip(tangents, wrt, strict=True)}
-            return compute({**primals, **seeds}, problem.bound)
+    def values(theta: Array) -> Array:
+        found = of_values.full(theta)
+        return found[0].ravel() if len(found) == 1 else np.concatenate([r.ravel() for r in found])
 
-        if count * max(map(np.size, primals.values())) <= AT_ONCE:
-            found = sweep(slice(None))
-            r = np.concatenate([found[n][0].ravel() for n in names])
-            J = np.concatenate([found[f"d/{n}"].reshape(count, -1) for n in names], axis=1).T
-        else:
-            columns = []
-            for k in range(count):
-                found = sweep(k)
-                columns.append(np.concatenate([found[f"d/{n}"].ravel() for n in names]))
-            r, J = np.concatenate([found[n].ravel() for n in names]), np.stack(columns, axis=1)
-        return r, J
+    def jacobian(theta: Array) -> Array:
+        transposed = np.zeros(shape)
+        for (columns, rows), value, due in zip(places, of_slopes.call(theta), of_slopes.shapes, strict=True):
+            width = columns.stop - columns.start
+            if len(due) == 1:  # of a vector by a number: it broadcasts
+                transposed[columns.start, rows] = value
+            else:
+                transposed[columns, rows] = np.broadcast_to(value, due).reshape(-1, width).T
+        return transposed.T
 
-    return at
+    return values, jacobian
+
+
+def _starts(problem: Problem) -> list[tuple[Unknown, int]]:
+    """The free parameters, each with its place in theta."""
+    sizes = [u.initial.size for u in problem.free]
+    return list(zip(problem.free, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
 
 
 def require_finite(J: Array, names: tuple[str, ...], rows: Array | None = None) -> None:
