@@ -75,11 +75,12 @@ class Objective:
         nodes = {self.graph[v].attributes["name"]: v for v in self.graph.inputs}
         self._free = [u.name for u in problem.free]
         self.wrt = [nodes[name] for name in self._free]
-        size = sum(a.size for a in problem.data.values())
+        size = _size(problem)
         self._small = size * sum(u.initial.size for u in problem.free) ** 2 < OPTIMIZED_FROM
-        self.engine = "TensorFlow" if size >= TENSORFLOW_FROM else "NumPy"
+        self.engine = engine_of(problem)
         self._compute = self._tensorflow() if self.engine == "TensorFlow" else self._numpy()
         self._hessian: Program | None = None
+        self._product: Program | None = None
         self._last: tuple[bytes, float, Array] | None = None
 
     def _numpy(self) -> Callable[[dict[str, Array]], tuple[Any, list[Any]]]:
@@ -143,6 +144,35 @@ class Objective:
         ]
         H: Array = np.block(rows)
         return 0.5 * (H + H.T)
+
+    def hessian_product(self, theta: Array, vector: Array) -> Array:
+        """The Hessian times a vector: about two gradients, whatever the number of parameters.
+
+        Raises:
+            DifferentiationError: there is no second derivative.
+        """
+        if self._product is None:
+            self._product = _program(derivatives.hvp(self.graph, self.wrt), small=self._small)
+        where = np.concatenate([theta, vector])
+        (Hv,) = self.monitor.ask("hessian product", where, lambda: (self._multiplied(theta, vector),))
+        return Hv
+
+    def _multiplied(self, theta: Array, vector: Array) -> Array:
+        assert self._product is not None
+        inputs = inputs_of(self.graph, self.problem, self.problem.unpacked(theta))
+        tangents = {f"{name}_tangent": v for name, v in self.problem.unpacked(vector).items()}
+        found = self._product({**inputs, **tangents}, self.problem.bound)
+        names = [derivatives.name_of("out", k) for k in range(len(self._free))]
+        return np.concatenate([np.asarray(found[name], np.float64).ravel() for name in names])
+
+
+def engine_of(problem: Problem) -> str:
+    """What evaluates the cost: `"NumPy"`, or `"TensorFlow"` where the data are large."""
+    return "TensorFlow" if _size(problem) >= TENSORFLOW_FROM else "NumPy"
+
+
+def _size(problem: Problem) -> int:
+    return sum(a.size for a in problem.data.values())
 
 
 def _summary(answer: tuple[Array, ...]) -> tuple[float, float]:
