@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import combinations
 
 from sym2tf.ir.graph import Graph
 from sym2tf.ops.arithmetic import add, cast, mul, pow_
@@ -56,3 +57,34 @@ def _degree(graph: Graph, v: int, operands: list[float]) -> float:
     if op is select and operands[0] == 0:
         return highest
     return INFINITE
+
+
+def coupled(graph: Graph, inputs: Iterable[int]) -> set[frozenset[int]]:
+    """The pairs of `inputs` on which some node depends as on a product of both; `{v}` for what is not linear in `v`.
+
+    A set of inputs in which no pair is coupled is one in which every output is linear jointly (terms that cancel
+    aside), given the others. One forward pass over the graph.
+    """
+    chosen = set(inputs)
+    depends: dict[int, frozenset[int]] = {}
+    pairs: set[frozenset[int]] = set()
+    for v in graph.order:
+        if v in chosen:
+            depends[v] = frozenset((v,))
+            continue
+        operands = [depends[u] for u in graph.operands(v)]
+        depends[v] = frozenset().union(*operands)
+        factors = _factors(graph, v, operands)
+        pairs |= {frozenset((a, b)) for p, q in combinations(factors, 2) for a in p for b in q}
+    return pairs
+
+
+def _factors(graph: Graph, v: int, operands: list[frozenset[int]]) -> list[frozenset[int]]:
+    """What is multiplied in a node, as sets of inputs; what is no polynomial counts as a product with itself."""
+    moving = [p for p in operands if p]
+    if _degree(graph, v, [float(bool(p)) for p in operands]) <= 1:
+        return []
+    if graph[v].op in (mul, einsum, correlate):
+        return moving
+    everything: frozenset[int] = frozenset().union(*moving)
+    return [everything, everything]
