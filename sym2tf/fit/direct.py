@@ -7,10 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import FitError, SingularProblemError
-from sym2tf.fit.linear import power_of_two, solve_least_squares, undetermined
+from sym2tf.errors import (
+    ArgumentError,
+    FitError,
+    FitWarning,
+    GraphError,
+    ResourceLimitError,
+    SingularProblemError,
+    warn,
+)
+from sym2tf.fit.classify import Structure
+from sym2tf.fit.exact import AUTOMATIC_WORK, LARGEST_WORK, solve_exactly
+from sym2tf.fit.linear import LinearSolution, power_of_two, solve_least_squares, undetermined
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.objective import Objective
+from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import Residuals, require_finite
 from sym2tf.fit.solution import Solution, scaled_eigen
 from sym2tf.fit.statement import Problem
@@ -21,10 +32,20 @@ optimize = lazy("scipy.optimize")
 Array = np.ndarray[Any, Any]
 
 
-def solve_linear(problem: Problem, residuals: Residuals) -> Solution:
-    """Residuals linear in the parameters: QR, or SciPy's bounded solver where a bound is in the way.
+LOST_FOR = 1e-12
+"""Condition x eps from which a solution from rounded data may miss the twelfth digit, and is computed exactly."""
+WARNED_FOR = 1e-6
+"""Condition x eps from which a solution that could not be computed exactly is warned about."""
+
+
+def solve_linear(problem: Problem, structure: Structure, residuals: Residuals, options: Options) -> Solution:
+    """Residuals linear in the parameters: QR or exact arithmetic, or SciPy's bounded solver where a bound is active.
+
+    QR with its refinement is exact but for the rounding of the design itself, which the condition number magnifies.
+    Where that endangers the digits that a result shows, the problem is stated and solved again in rational numbers.
 
     Raises:
+        ArgumentError: method="exact", but the residuals hold what cannot be computed exactly, or too many rows.
         SingularProblemError: the data do not determine all parameters.
     """
     zero = np.zeros(len(problem.names))
@@ -32,15 +53,20 @@ def solve_linear(problem: Problem, residuals: Residuals) -> Solution:
     require_finite(np.column_stack([J, r]), (*problem.names, "nothing (the residual itself)"))
     root = residuals.relative_weights
     A, t = (-J, r) if root is None else (-J * root[:, None], r * root)
-    found = solve_least_squares(A, t, problem.names)
-    precision = "extended-precision refinement" if found.extended else "no refinement, since the data are large"
-    unweighted = found.residual if root is None else r + J @ found.theta
+    if options.method == "exact":
+        found, why = _exactly(problem, structure, residuals)
+    else:
+        found = solve_least_squares(A, t, problem.names)
+        if root is not None:
+            found = replace(found, residual=r + J @ found.theta)
+        found, why = _escalated(problem, structure, residuals, found, options)
+    weighted = found.residual if root is None else found.residual * root
     factor = 2 * (residuals.common if residuals.common is not None else 1.0)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        gradient = -factor * (A.T @ found.residual)
+        gradient = -factor * (A.T @ weighted)
     solution = Solution(
         found.theta,
-        f"QR factorisation ({precision}), because the cost is a sum of squares of residuals linear in the parameters",
+        why,
         True,
         "solved in one step",
         1,
@@ -48,13 +74,48 @@ def solve_linear(problem: Problem, residuals: Residuals) -> Solution:
         gradient,
         found.condition,
         found.inverse_root,
-        unweighted,
+        found.residual,
         J,
     )
     low, high = problem.packed("lower"), problem.packed("upper")
     if ((found.theta >= low) & (found.theta <= high)).all():
         return solution
     return _bounded_linear(problem, solution, A, t, residuals, factor)
+
+
+def _exactly(problem: Problem, structure: Structure, residuals: Residuals) -> tuple[LinearSolution, str]:
+    weighted = residuals.common is None
+    try:
+        found = solve_exactly(problem, structure, sum(residuals.rows), weighted=weighted, limit=LARGEST_WORK)
+    except (GraphError, ResourceLimitError) as error:
+        raise ArgumentError(f"method='exact' is not possible here: {error}") from None
+    return found, "exact rational arithmetic, because method='exact' asks for it"
+
+
+def _escalated(
+    problem: Problem, structure: Structure, residuals: Residuals, found: LinearSolution, options: Options
+) -> tuple[LinearSolution, str]:
+    """The QR solution or, where its condition asks for it and nothing prevents it, the exact one; and why."""
+    precision = "extended-precision refinement" if found.extended else "no refinement, since the data are large"
+    because = "because the cost is a sum of squares of residuals linear in the parameters"
+    lost = found.condition * np.finfo(float).eps
+    if lost <= LOST_FOR:
+        return found, f"QR factorisation ({precision}), {because}"
+    reason = "method='qr' asks for QR"
+    if options.method != "qr":
+        rows, weighted = sum(residuals.rows), residuals.common is None
+        try:
+            exact = solve_exactly(problem, structure, rows, weighted=weighted, limit=AUTOMATIC_WORK)
+        except (GraphError, ResourceLimitError, SingularProblemError) as error:
+            reason = str(error)
+        else:
+            number = f"a condition number of {found.condition:.2g}"
+            return exact, f"exact rational arithmetic, {because} and with {number} QR may not keep 12 digits"
+    left = max(0, int(-np.log10(lost)))
+    text = f"the condition number {found.condition:.2g} leaves about {left} digits of the estimates"
+    if lost > WARNED_FOR:
+        warn(FitWarning, f"{text}, and they were not computed exactly: {reason}")
+    return found, f"QR factorisation ({precision}), {because}; {text}, and {reason}"
 
 
 def _bounded_linear(

@@ -17,7 +17,7 @@ def solve(
 ) -> Solution:
     """The minimum, by the solver that the structure asks for."""
     if structure.kind == "linear least squares" and residuals is not None:
-        return solve_linear(problem, residuals)
+        return solve_linear(problem, structure, residuals, options)
     if structure.degree == 2:
         solution = solve_quadratic(problem, monitor)
         if solution is not None:
