@@ -51,6 +51,8 @@ class Problem:
         implicit: the user listed no parameters, so that every symbol without data is one.
         starts_given: the user said where to start; otherwise every parameter starts at 0.
         maximize: the user's cost is to be maximised: the output `"out"` is its negative.
+        batch: the lengths of the axes of data in front of those that the cost uses: as many independent fits.
+        starts: start values by fit, for the parameters where the user gave them so: batch axes in front of the shape.
     """
 
     cost: Any
@@ -63,6 +65,8 @@ class Problem:
     implicit: bool = False
     starts_given: bool = True
     maximize: bool = False
+    batch: tuple[int, ...] = ()
+    starts: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def free(self) -> tuple[Unknown, ...]:
