@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
-from sym2tf.fit.classify import classify, extract
+from sym2tf.fit.classify import Structure, classify
 from sym2tf.fit.inference import infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
-from sym2tf.fit.monitor import Monitor
+from sym2tf.fit.monitor import Monitor, StopFit
 from sym2tf.fit.options import Options
-from sym2tf.fit.residuals import residuals_of, run
+from sym2tf.fit.residuals import Residuals, residuals_of, run
 from sym2tf.fit.result import FitResult
+from sym2tf.fit.solution import Solution
 from sym2tf.fit.solvers import solve
 from sym2tf.fit.statement import Problem, state
+from sym2tf.fit.subgraphs import extract
+from sym2tf.fit.supervision import monitor_of, where_stopped
 
 
 def fit(
@@ -147,28 +150,41 @@ def fit(
     )
     if likelihood:
         require_likelihood(problem)
-    return _fitted(problem, options, start)
+    watched = None
+    if validation is not None:
+        watched = state(
+            cost,
+            validation,
+            params,
+            loss=loss,
+            sigma=sigma,
+            weights=weights,
+            constraints=constraints,
+            maximize=maximize,
+        )
+    with monitor_of(problem, options, watched) as monitor:
+        return _fitted(problem, options, monitor, start)
 
 
-def _fitted(problem: Problem, options: Options, start: float) -> FitResult:
+def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) -> FitResult:
     """The result for a problem whose data are at hand as a whole; `start` is when its statement began."""
-    monitor = Monitor(options)
     structure = classify(problem)
     residuals = residuals_of(problem, structure, monitor) if structure.residuals is not None else None
     prepared = time.perf_counter()
+    graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
     try:
-        solution = solve(problem, structure, residuals, options, monitor)
+        solution = _solved(problem, structure, residuals, options, monitor)
+        value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
+        monitor.settled(solution.theta, value, float(np.linalg.norm(solution.gradient)))
         inference = infer(problem, structure, residuals, solution)
     except SingularProblemError as error:
         raise SingularProblemError(f"{error}{problem.hint}") from None
-    graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
-    value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
     if options.likelihood:
         inference = infer_from_likelihood(problem, residuals, solution, value, inference)
     finished = time.perf_counter()
     if not np.isfinite(solution.theta).all():
         raise FitError(f"the estimates are not finite: {solution.theta}")
-    if not solution.success:
+    if not solution.success and solution.stopped != "callback":
         warn(FitWarning, solution.message)
     return FitResult(
         problem,
@@ -181,3 +197,13 @@ def _fitted(problem: Problem, options: Options, start: float) -> FitResult:
         prepared - start,
         finished - prepared,
     )
+
+
+def _solved(
+    problem: Problem, structure: Structure, residuals: Residuals | None, options: Options, monitor: Monitor
+) -> Solution:
+    """Where the solver ends, or where it is stopped."""
+    try:
+        return solve(problem, structure, residuals, options, monitor)
+    except (StopFit, KeyboardInterrupt) as stop:
+        return where_stopped(problem, monitor, stop)

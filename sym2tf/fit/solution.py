@@ -31,6 +31,8 @@ class Solution:
         hessian: (p, p), of the cost, where it was formed.
         active: (m, p), the gradients of the constraints that hold with equality there (of the free parameters); None
             where there are none.
+        stopped: who ended the fit before its solver did: `"callback"`, `"validation"` (early stopping) or `"Ctrl-C"`;
+            empty if nobody.
     """
 
     theta: Array
@@ -48,6 +50,7 @@ class Solution:
     degenerate: bool = False
     hessian: Array | None = field(default=None, repr=False)
     active: Array | None = field(default=None, repr=False)
+    stopped: str = ""
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:
