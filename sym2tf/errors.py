@@ -84,6 +84,10 @@ class SingularProblemError(FitError):
     """A fit whose parameters are not determined by the data."""
 
 
+class PersistenceError(Sym2TFError, ValueError):
+    """What cannot be saved, or a file that is not what was saved."""
+
+
 class FitWarning(UserWarning):
     """A fit whose result is no minimum, or is not known to be one."""
 

@@ -25,7 +25,7 @@ LAYERS = (
     {"frontend", "autodiff", "passes"},
     {"backends"},
     {"render"},
-    {"sampling", "check_report", "wrt", "structured"},
+    {"sampling", "check_report", "wrt", "structured", "expression_json"},
     {"arguments"},
     {"check"},
     {"compiled"},
