@@ -176,7 +176,7 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
         solution = _solved(problem, structure, residuals, options, monitor)
         value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
         monitor.settled(solution.theta, value, float(np.linalg.norm(solution.gradient)))
-        inference = infer(problem, structure, residuals, solution)
+        inference = infer(problem, residuals, solution, absolute_sigma=options.absolute_sigma)
     except SingularProblemError as error:
         raise SingularProblemError(f"{error}{problem.hint}") from None
     if options.likelihood:

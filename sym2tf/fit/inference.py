@@ -1,8 +1,12 @@
-"""What a recognised sum of squares says about its minimum: covariance, residual standard deviation, R2."""
+"""What a recognised sum of squares says about its minimum: covariance and residual variance.
+
+This runs in every fit, so it does no more than standard errors need; the rest is computed when it is asked for
+(`quality`, `influence`, `robust`, `intervals`, `profile`, `bootstrap`, `prediction`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,12 +14,41 @@ import numpy as np
 from sym2tf.errors import SingularProblemError
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.linear import inverse_root_of, power_of_two
-from sym2tf.fit.residuals import Residuals, run
+from sym2tf.fit.monitor import Monitor
+from sym2tf.fit.options import Options
+from sym2tf.fit.residuals import Residuals, residuals_of
 from sym2tf.fit.solution import Solution, listed
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.wording import counted
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """The residuals of a sum of squares and their derivative at the estimates.
+
+    Attributes:
+        residual: (rows,), all blocks stacked, without weights.
+        jacobian: (rows, p), of it.
+        weights: (rows,), by what each square enters the cost.
+        common: the weight that all rows share, or None.
+        rows: of each block.
+    """
+
+    residual: Array = field(repr=False)
+    jacobian: Array = field(repr=False)
+    weights: Array = field(repr=False)
+    common: float | None
+    rows: tuple[int, ...]
+
+    @property
+    def whitened(self) -> tuple[Array, Array]:
+        """Residual and Jacobian times the roots of the weights; as they are where all weights are the same."""
+        if self.common is not None:
+            return self.residual, self.jacobian
+        root = np.sqrt(self.weights)
+        return self.residual * root, self.jacobian * root[:, None]
 
 
 @dataclass(frozen=True)
@@ -26,36 +59,45 @@ class Inference:
         covariance: (p, p), of the free parameters.
         stderr: (p,), their standard errors.
         no_stderr: why there is none.
+        errors: what kind of standard errors these are.
         sigma: the residual standard deviation (of the weighted residuals where weights differ).
+        rss: the sum of the squares that `sigma` is estimated from; None where the cost is no sum of squares.
         observations, degrees_of_freedom: how many squares, and how many more than parameters.
-        r_squared: 1 - RSS/TSS about the mean, if the model can move by a constant.
-        no_r_squared: why there is none.
-        residuals: observed - model in the shape of the data, or the residuals as written where no model is
-            known.
-        observed: the observed values, where the model is known.
         condition: of the problem with scaled columns.
         log_likelihood: at the estimates, where the cost was declared to be its negative.
+        normal: whether ratios to the standard errors are normal (likelihoods, known variances), not Student's.
+        at: the linearisation at the estimates, where it was formed.
+        total: the sum of squares about the mean, where the data that say it are gone (streams).
+        no_total: why there is none, for such data.
+        no_variance: why the squares have no common variance; empty if they have.
     """
 
     covariance: Array | None = None
     stderr: Array | None = None
     no_stderr: str = ""
+    errors: str = "from the curvature at the minimum"
     sigma: float | None = None
+    rss: float | None = None
     observations: int | None = None
     degrees_of_freedom: int | None = None
-    r_squared: float | None = None
-    no_r_squared: str = ""
-    residuals: Array | None = None
-    observed: Array | None = None
     condition: float | None = None
     log_likelihood: float | None = None
+    normal: bool = False
+    at: Linearisation | None = field(default=None, repr=False)
+    total: float | None = None
+    no_total: str = ""
+    no_variance: str = ""
 
 
-def infer(problem: Problem, structure: Structure, residuals: Residuals | None, solution: Solution) -> Inference:
+def infer(
+    problem: Problem, residuals: Residuals | None, solution: Solution, *, absolute_sigma: bool = False
+) -> Inference:
     """The statistics of a solution.
 
-    Covariance is s^2 (J^T W J)^-1 with s^2 = RSS/(N - p): exact for linear models, the usual linearisation
-    for others (Seber and Wild, Nonlinear Regression, 1989, section 2.1.2).
+    Covariance is s^2 (J^T W J)^-1 with s^2 = RSS/(N - p), and without s^2 where the weights say the variances
+    themselves (`absolute_sigma`): exact for linear models, the usual linearisation for others (Seber and Wild,
+    Nonlinear Regression, 1989, section 2.1.2). Where constraints with gradients A hold it is
+    s^2 Z (Z^T J^T W J Z)^-1 Z^T with A Z = 0 (ibid., appendix E).
 
     Raises:
         SingularProblemError: the Jacobian at the minimum has not full rank.
@@ -65,91 +107,121 @@ def infer(problem: Problem, structure: Structure, residuals: Residuals | None, s
             "standard errors need a sum of squares; if the cost is a negative log-likelihood, say so with "
             "fit(..., likelihood=True)"
         )
-        return Inference(no_stderr=reason, no_r_squared="the cost is no sum of squares", condition=solution.condition)
+        return Inference(no_stderr=reason, condition=solution.condition)
+    at = linearise(residuals, solution)
+    r, J = at.whitened
+    known = absolute_sigma
+    used = len(r) if at.common is not None else int(np.count_nonzero(at.weights))
+    held = count_held(solution.active)
+    freedom = used - J.shape[1] + held
+    scale = float(power_of_two(np.abs(r).max(initial=0)))
+    with np.errstate(over="ignore", under="ignore"):
+        rss = float(np.square(r / scale).sum() * np.float64(scale) ** 2)
+    sigma = _sigma(rss, r, scale, freedom, at, known) if not residuals.no_inference else None
+    reason = _no_stderr(residuals, solution, freedom, used, known)
+    F, condition = solution.inverse_root, solution.condition
+    if solution.active is not None:
+        F = None
+    if F is None and not solution.at_bounds and (solution.success or solution.degenerate):
+        try:
+            F, condition = _inverse_root(J, solution.active, problem.names)
+        except SingularProblemError as error:
+            raise SingularProblemError(f"at {listed(problem.names, solution.theta)}: {error}") from None
+    covariance = stderr = None
+    if F is not None and sigma is not None and not reason:
+        covariance, stderr = spread(sigma * F)
+    return Inference(
+        covariance,
+        stderr,
+        reason,
+        sigma=sigma,
+        rss=rss,
+        observations=used,
+        degrees_of_freedom=freedom,
+        condition=condition,
+        normal=known,
+        at=at,
+        no_variance=residuals.no_inference,
+    )
+
+
+def linearise(residuals: Residuals, solution: Solution) -> Linearisation:
+    """The linearisation at the solution: the solver's own where it has it."""
     if solution.residual is None or solution.J is None:
         r, J = residuals.evaluate(solution.theta)
     else:
         r, J = solution.residual, solution.J
-    root = residuals.relative_weights
-    weighted = r if root is None else r * root
-    count, used = J.shape[1], len(r) if root is None else int(np.count_nonzero(residuals.weights))
-    freedom = used - count
-    scale = float(power_of_two(np.abs(weighted).max(initial=0)))
-    rss = float(np.square(weighted / scale).sum())
-    reason = _no_stderr(residuals, solution, freedom, used)
-    F, condition = solution.inverse_root, solution.condition
-    if F is None and not solution.at_bounds and (solution.success or solution.degenerate):
-        try:
-            F, condition = inverse_root_of(J if root is None else J * root[:, None], problem.names)
-        except SingularProblemError as error:
-            raise SingularProblemError(f"at {listed(problem.names, solution.theta)}: {error}") from None
-    sigma = float(np.sqrt(rss / freedom)) * scale if freedom > 0 and not residuals.no_inference else None
-    covariance = stderr = None
-    if F is not None and sigma is not None and not reason:
-        covariance, stderr = _spread(sigma * F)
-    shown, observed = _observations(problem, structure, residuals, solution.theta, r)
-    r_squared, no_r_squared = _r_squared(residuals, structure, J, weighted, root, observed)
-    return Inference(
-        covariance, stderr, reason, sigma, used, freedom, r_squared, no_r_squared, shown, observed, condition
-    )
+    return Linearisation(r, J, residuals.weights, residuals.common, residuals.rows)
 
 
-def _spread(F: Array) -> tuple[Array, Array]:
+def linearised_again(problem: Problem, structure: Structure, solution: Solution) -> Linearisation | None:
+    """The linearisation of a fit that was read from a file; None where the cost is no sum of squares."""
+    if structure.residuals is None:
+        return None
+    residuals = residuals_of(problem, structure, Monitor(Options()))
+    return None if residuals is None else linearise(residuals, solution)
+
+
+def spread(F: Array) -> tuple[Array, Array]:
     """F F^T, which may leave the range of floats where its diagonal's roots, the standard errors, do not."""
     unit = power_of_two(np.abs(F).max(axis=1))
     with np.errstate(over="ignore", under="ignore"):
         return F @ F.T, unit * np.sqrt(np.square(F / unit[:, None]).sum(axis=1))
 
 
-def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int) -> str:
+def count_held(active: Array | None) -> int:
+    """By how many the constraints that hold with equality lessen the number of parameters."""
+    return 0 if active is None else int(np.linalg.matrix_rank(active))
+
+
+def null_space(active: Array) -> Array:
+    """(p, p - rank), an orthonormal basis of the directions along which no active constraint changes."""
+    _, values, V = np.linalg.svd(active)
+    rank = int((values > values.max(initial=0) * max(active.shape) * np.finfo(float).eps).sum())
+    return V[rank:].T
+
+
+def _sigma(rss: float, r: Array, scale: float, freedom: int, at: Linearisation, known: bool) -> float | None:
+    """What multiplies the inverse root of J^T W J, whose weights leave out what all rows share."""
+    if known:
+        return 1.0 if at.common is None else 1 / float(np.sqrt(at.common))
+    return float(np.sqrt(np.square(r / scale).sum() / freedom)) * scale if freedom > 0 else None
+
+
+def _inverse_root(J: Array, active: Array | None, names: tuple[str, ...]) -> tuple[Array, float]:
+    """F with F F^T = Z (Z^T J^T J Z)^-1 Z^T in columns of unit length, and the condition number.
+
+    Raises:
+        SingularProblemError: J Z has not full rank.
+    """
+    if active is None:
+        return inverse_root_of(J, names)
+    unit = power_of_two(np.sqrt(np.square(J).sum(axis=0)))
+    Z = null_space(active / unit)
+    if not Z.shape[1]:
+        return np.zeros((len(names), 1)), 1.0
+    try:
+        F, condition = inverse_root_of(J / unit @ Z, tuple(f"direction {k + 1}" for k in range(Z.shape[1])))
+    except SingularProblemError:
+        raise SingularProblemError(
+            f"data and constraints together do not determine {', '.join(names)}: a change of some of them along the "
+            "constraints changes no residual"
+        ) from None
+    return (Z @ F) / unit[:, None], condition
+
+
+def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int, known: bool) -> str:
     if residuals.no_inference:
         return residuals.no_inference
-    if freedom <= 0:
+    if freedom <= 0 and not known:
         verb = "leaves" if used == 1 else "leave"
         return f"{counted(used, 'observation')} {verb} no degrees of freedom to estimate the variance of the residuals"
+    return unusable(solution)
+
+
+def unusable(solution: Solution) -> str:
+    """Why the curvature where a solver ended says nothing about errors; empty if it does."""
     if solution.at_bounds:
-        return f"{', '.join(solution.at_bounds)} stands at a bound, where the usual theory does not hold"
-    if not solution.success:
-        return "the fit has not converged"
-    return ""
-
-
-def _observations(
-    problem: Problem, structure: Structure, residuals: Residuals, theta: Array, r: Array
-) -> tuple[Array, Array | None]:
-    model = structure.model
-    if model is None or structure.residuals is None:
-        return r, None
-    starts = np.concatenate([[0], np.cumsum(residuals.rows)])
-    own = r[starts[model.block] : starts[model.block + 1]] * model.sign
-    found = run(model.graph, problem, problem.unpacked(theta))
-    observed, predicted = np.broadcast_arrays(found["observed"], found["model"])
-    return own.reshape(predicted.shape), observed
-
-
-def _r_squared(
-    residuals: Residuals,
-    structure: Structure,
-    J: Array,
-    weighted: Array,
-    root: Array | None,
-    observed: Array | None,
-) -> tuple[float | None, str]:
-    if observed is None:
-        return None, structure.no_model
-    if len(residuals.rows) > 1:
-        return None, "the cost adds several sums of squares"
-    one = np.ones(len(J)) if root is None else root
-    scaled = (J if root is None else J * root[:, None]) / power_of_two(np.abs(J).max(axis=0, initial=0))
-    Q = np.linalg.qr(scaled)[0]
-    if np.linalg.norm(one - Q @ (Q.T @ one)) > 1e-7 * np.linalg.norm(one):
-        return None, "the model cannot move by a constant (it has no intercept)"
-    unit = float(power_of_two(np.abs(observed * 1.0).max()))
-    y, weighted = observed.ravel() / unit * one, weighted / unit
-    direction = one / np.linalg.norm(one)
-    centred = y - direction * (direction @ y)
-    centred = centred - direction * (direction @ centred)
-    total = float(centred @ centred)
-    if total == 0:
-        return None, "the observed values are all the same"
-    return 1 - float(weighted @ weighted) / total, ""
+        verb = "stands" if len(solution.at_bounds) == 1 else "stand"
+        return f"{', '.join(solution.at_bounds)} {verb} at a bound, where the usual theory does not hold"
+    return "" if solution.success else "the fit has not converged"

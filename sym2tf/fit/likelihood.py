@@ -9,7 +9,8 @@ import numpy as np
 import sympy as sp
 
 from sym2tf.errors import ArgumentError
-from sym2tf.fit.inference import Inference
+from sym2tf.fit.inference import Inference, null_space, unusable
+from sym2tf.fit.linear import power_of_two
 from sym2tf.fit.residuals import Residuals
 from sym2tf.fit.roles import count_observations
 from sym2tf.fit.solution import Solution, scaled_eigen
@@ -47,7 +48,8 @@ def infer_from_likelihood(
     """The statistics of a maximum-likelihood estimate.
 
     The covariance is the inverse of the observed information, which is the Hessian of the cost at its minimum
-    (Pawitan, In All Likelihood, 2001, section 2.5).
+    (Pawitan, In All Likelihood, 2001, section 2.5); where constraints hold, of its part along them (Aitchison and
+    Silvey, Annals of Mathematical Statistics 29, 1958).
 
     Args:
         problem: whose cost is the negative log-likelihood, up to a constant.
@@ -67,6 +69,7 @@ def infer_from_likelihood(
         degrees_of_freedom=None,
         sigma=None,
         log_likelihood=-cost,
+        normal=True,
     )
 
 
@@ -76,15 +79,25 @@ def _numbers_of_sizes(problem: Problem) -> dict[Any, int]:
 
 
 def _covariance(residuals: Residuals | None, solution: Solution) -> tuple[Array | None, str]:
-    if solution.at_bounds:
-        return None, f"{', '.join(solution.at_bounds)} stands at a bound, where the usual theory does not hold"
-    if not solution.success:
-        return None, "the fit has not converged"
-    if residuals is not None and solution.inverse_root is not None:  # to full precision: no product of J with itself
+    reason = unusable(solution)
+    if reason:
+        return None, reason
+    exact = residuals is not None and solution.inverse_root is not None and solution.active is None
+    if exact:  # to full precision: no product of J with itself
+        assert residuals is not None
+        assert solution.inverse_root is not None
         F = solution.inverse_root
         return F @ F.T / (2 * (1.0 if residuals.common is None else residuals.common)), ""
     if solution.hessian is None:
         return None, f"no Hessian was formed: {len(solution.theta)} parameters are many for these data"
-    scale, eigenvalues, V = scaled_eigen(solution.hessian)
+    if solution.active is None:
+        scale, eigenvalues, V = scaled_eigen(solution.hessian)
+    else:
+        unit = 1 / np.sqrt(power_of_two(np.abs(np.diag(solution.hessian))))
+        Z = null_space(solution.active * unit)
+        eigenvalues, U = np.linalg.eigh(Z.T @ (solution.hessian * np.outer(unit, unit)) @ Z)
+        scale, V = unit, Z @ U
+    if eigenvalues.min(initial=np.inf) <= 0:
+        return None, "the Hessian is not positive definite at the estimates"
     root = scale[:, None] * V / np.sqrt(eigenvalues)
     return root @ root.T, ""

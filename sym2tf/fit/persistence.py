@@ -25,7 +25,7 @@ import sympy as sp
 from sym2tf.errors import DataError, PersistenceError
 from sym2tf.expression_json import Expressions, at, read_expressions
 from sym2tf.fit.classify import Model, Structure
-from sym2tf.fit.inference import Inference
+from sym2tf.fit.inference import Inference, Linearisation
 from sym2tf.fit.monitor import Step
 from sym2tf.fit.options import Options
 from sym2tf.fit.parameters import Unknown
@@ -46,14 +46,15 @@ MAX_DOCUMENT = 1 << 28  # bytes
 MAX_INTEGER = 2**63
 
 RECORDS: Mapping[str, Any] = {
-    c.__name__: c for c in (Problem, Unknown, Structure, Model, Solution, Inference, Options, Step, TensorType)
+    c.__name__: c
+    for c in (Problem, Unknown, Structure, Model, Solution, Inference, Linearisation, Options, Step, TensorType)
 }
 # What belongs to the process that made a fit and not to the fit: a file leaves it at its default.
 OF_THE_PROCESS = {
     "Options": ("validation", "progress", "callbacks", "checkpoint", "tensorboard", "strategy", "device"),
 }
 # What is as large as the data and says what they were.
-OF_THE_DATA = {"Inference": ("residuals", "observed"), "Solution": ("residual", "J")}
+OF_THE_DATA = {"Inference": ("at",), "Solution": ("residual", "J")}
 
 _format: Any = lazy("numpy.lib.format")
 

@@ -2,57 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
-from sym2tf.backends.numpy import evaluate
-from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError
-from sym2tf.fit import plotting, tables
+from sym2tf.errors import ArgumentError, FitError
+from sym2tf.fit import intervals, plotting, quality, tables
 from sym2tf.fit.classify import Class, Model, Structure
-from sym2tf.fit.inference import Inference
+from sym2tf.fit.estimates import ByParameter, flat_by_parameter
+from sym2tf.fit.expression import fitted
+from sym2tf.fit.inference import Inference, Linearisation, count_held, linearised_again
+from sym2tf.fit.influence import Influence, influence_of, leverage_of
+from sym2tf.fit.intervals import Intervals, frame, require_level
 from sym2tf.fit.monitor import Step
 from sym2tf.fit.options import Options
+from sym2tf.fit.prediction import band, predict
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.statement import Problem
-from sym2tf.fit.wording import counted, kind_of
-from sym2tf.ir.graph import Graph
 
 Array = np.ndarray[Any, Any]
-
-
-class ByParameter(Mapping[Any, Any]):
-    """Numbers or arrays by parameter: by symbol, name or element (`"w[0]"`, `w[0]`); iterates symbols."""
-
-    def __init__(self, values: Mapping[Any, tuple[str, Any]]) -> None:
-        self._values = {symbol: value for symbol, (_, value) in values.items()}
-        self._by_name = dict(values.values())
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str) and key in self._by_name:
-            return self._by_name[key]
-        if not isinstance(key, str) and key in self._values:
-            return self._values[key]
-        base, _, rest = str(key).replace(" ", "").partition("[")
-        if base in self._by_name and rest.endswith("]"):
-            try:
-                return self._by_name[base][tuple(int(k) for k in rest[:-1].split(","))]
-            except (ValueError, IndexError, TypeError):
-                pass
-        raise KeyError(f"{key}: the parameters are {', '.join(self._by_name)}")
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{name}: {value}" for name, value in self._by_name.items()) + "}"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -93,15 +63,12 @@ class FitResult:
 
     @cached_property
     def params(self) -> ByParameter:
-        values = self.statement.unpacked(self.solution.theta)
-        return _by_parameter(self.statement, lambda u: values.get(u.name, u.initial))
+        return flat_by_parameter(self.statement, self.solution.theta)
 
     @cached_property
     def stderr(self) -> ByParameter | None:
-        if self.inference.stderr is None:
-            return None
-        flat = self.statement.unpacked(self.inference.stderr)
-        return _by_parameter(self.statement, lambda u: flat.get(u.name, np.zeros(u.initial.shape)))
+        errors = self.inference.stderr
+        return None if errors is None else flat_by_parameter(self.statement, errors, fixed=0.0)
 
     @property
     def stderr_reason(self) -> str:
@@ -110,6 +77,11 @@ class FitResult:
     @property
     def names(self) -> tuple[str, ...]:
         return self.statement.names
+
+    @property
+    def estimated(self) -> int:
+        """How many parameters were estimated: those free, less the constraints that hold with equality."""
+        return len(self.names) - count_held(self.solution.active)
 
     @property
     def estimates(self) -> Array:
@@ -123,13 +95,55 @@ class FitResult:
     def covariance(self) -> Array | None:
         return self.inference.covariance
 
+    @cached_property
+    def correlation(self) -> Array | None:
+        return intervals.correlation(self.inference)
+
+    @cached_property
+    def t_values(self) -> ByParameter | None:
+        found = intervals.ratios(self.estimates, self.inference)
+        return None if found is None else flat_by_parameter(self.statement, found, fixed=np.nan)
+
+    @cached_property
+    def p_values(self) -> ByParameter | None:
+        found = intervals.p_values(self.estimates, self.inference)
+        return None if found is None else flat_by_parameter(self.statement, found, fixed=np.nan)
+
+    @cached_property
+    def linearisation(self) -> Linearisation | None:
+        """Residuals and Jacobian at the estimates; None where the cost is no sum of squares."""
+        return self.inference.at or linearised_again(self.statement, self.structure, self.solution)
+
+    @cached_property
+    def _shown(self) -> tuple[Array | None, Array | None]:
+        return quality.shown_residuals(self.statement, self.structure, self.estimates, self.linearisation)
+
     @property
     def residuals(self) -> Array | None:
-        return self.inference.residuals
+        return self._shown[0]
 
     @property
     def observed(self) -> Array | None:
-        return self.inference.observed
+        return self._shown[1]
+
+    @cached_property
+    def influence(self) -> Influence:
+        """Leverage, studentised residuals, Cook's distances and the Durbin-Watson statistic.
+
+        Raises:
+            FitError: the cost is no sum of squares, or there are no degrees of freedom.
+        """
+        at, freedom = self.linearisation, self.inference.degrees_of_freedom
+        if at is None:
+            raise FitError(f"influence needs residuals: {quality.NO_SQUARES}")
+        if freedom is None or freedom <= 0:
+            raise FitError(f"influence needs the variance of the residuals: {self.stderr_reason}")
+        return influence_of(at, self.solution.active, freedom, 1 if self.model is None else self.model.sign)
+
+    @cached_property
+    def leverage(self) -> Array | None:
+        """Of each row of the residuals; None where the cost is no sum of squares."""
+        return None if self.linearisation is None else leverage_of(self.linearisation, self.solution.active)
 
     @property
     def residual_std(self) -> float | None:
@@ -143,17 +157,44 @@ class FitResult:
     def degrees_of_freedom(self) -> int | None:
         return self.inference.degrees_of_freedom
 
+    @cached_property
+    def _quality(self) -> quality.Quality:
+        observed = self.observed if self.inference.total is None else None
+        return quality.quality_of(self.structure, self.inference, self.linearisation, observed, self.estimated)
+
     @property
     def r_squared(self) -> float | None:
-        return self.inference.r_squared
+        return self._quality.r_squared[0]
 
     @property
     def r_squared_reason(self) -> str:
-        return self.inference.no_r_squared
+        return self._quality.r_squared[1]
+
+    @property
+    def adj_r_squared(self) -> float | None:
+        return self._quality.adjusted[0]
 
     @property
     def log_likelihood(self) -> float | None:
-        return self.inference.log_likelihood
+        return self._quality.log_likelihood[0]
+
+    @property
+    def log_likelihood_reason(self) -> str:
+        return self._quality.log_likelihood[1]
+
+    @property
+    def aic(self) -> float | None:
+        """2 k - 2 log L; k counts the estimated parameters, without the variance (as statsmodels does)."""
+        return self._quality.aic[0]
+
+    @property
+    def bic(self) -> float | None:
+        """`k log N - 2 log L`, counted in the same way."""
+        return self._quality.bic[0]
+
+    @property
+    def bic_reason(self) -> str:
+        return self._quality.bic[1]
 
     @property
     def condition(self) -> float | None:
@@ -229,51 +270,64 @@ class FitResult:
 
     @property
     def expr(self) -> Any:
-        """The model of an equation, or the cost, with the fitted numbers in place of the parameters."""
-        cost = self.statement.cost
-        target = cost.rhs if isinstance(cost, sp.Eq) else sp.sympify(cost)
-        numbers = {}
-        for symbol, value in self.params.items():
-            if np.ndim(value) == 0:
-                numbers[symbol] = sp.Float(float(value), 17)
-            else:
-                base = symbol if isinstance(symbol, sp.IndexedBase) else sp.IndexedBase(symbol)
-                numbers |= {base[k]: sp.Float(float(value[k]), 17) for k in np.ndindex(value.shape)}
-        return target.xreplace(numbers)
+        """The model of an equation (a dict of them for several), or the cost, with numbers for the parameters."""
+        return fitted(self.statement, self.params)
 
-    def predict(self, data: Any = None) -> Array:
+    def conf_int(self, level: float = 0.95, method: str = "wald", **how: Any) -> Intervals:
+        """An interval for each free parameter.
+
+        Args:
+            level: of confidence.
+            method: `"wald"`: estimate +- quantile * standard error, Student's or, where the variance is known and for
+                likelihoods, the normal one; `"profile"`: where the cost, minimised over all other parameters, is not
+                too high (Bates and Watts, Nonlinear Regression Analysis, 1988, chapter 6); `"bootstrap"`.
+            **how: further options of `bootstrap`.
+
+        Raises:
+            ArgumentError: another method, or a level that is not between 0 and 1.
+            FitError: there are none; says why.
+        """
+        level = require_level(level)
+        if method == "wald":
+            return intervals.wald(self.names, self.estimates, self.inference, level)
+        raise ArgumentError(f"method is 'wald', 'profile' or 'bootstrap', got {method!r}")
+
+    def predict(self, data: Any = None, interval: Any = None, level: float = 0.95, *, sigma: Any = None) -> Any:
         """The fitted model at other data, or at those of the fit.
 
         Args:
             data: by symbol or name, arrays for what the model needs; scalars may be left out and are taken
                 from the fit.
+            interval: None for the values alone, as an array; `"confidence"` for a band about the model, or
+                `"prediction"` for one about new observations: then a `Prediction`.
+            level: of confidence, at each point by itself.
+            sigma: standard deviations of new observations, on the scale of those that the fit was given, where these
+                differ.
 
         Raises:
-            FitError: the model cannot be told from the cost; the message says why.
+            FitError: the model cannot be told from the cost, or there are no standard errors; says why.
             ArgumentError, DataError: missing, unknown or unfit data.
         """
         if self.model is None:
             raise FitError(f"predict needs the model: {self.no_model}")
-        problem, graph = self.statement, self.model.prediction
-        fitted = {name: np.asarray(self.params[name]) for name in (u.name for u in problem.unknowns)}
-        if data is None:
-            sizes: Mapping[str, int] = problem.bound
-            given = dict(problem.data)
-        else:
-            sizes, given = {}, _given(graph, problem, data)
-        needed = [graph[v].attributes["name"] for v in graph.inputs]
-        inputs = {n: fitted[n] if n in fitted else given.get(n) for n in needed}
-        missing = [n for n, value in inputs.items() if value is None]
-        if missing:
-            raise ArgumentError(f"predict lacks data for {', '.join(missing)}, which the model needs")
-        needs_sizes = graph.size_names()
-        try:
-            found = evaluate(graph, inputs, {k: v for k, v in sizes.items() if k in needs_sizes})["model"]
-        except ShapeError as error:
-            raise DataError(str(error)) from error
-        if data is None and self.observed is not None:
-            return np.broadcast_to(found, self.observed.shape).copy()
-        return found[0] if data is not None and _is_one_point(graph, data) else found
+        shape = None if data is not None or self.observed is None else self.observed.shape
+        if interval is None:
+            return predict(self.statement, self.model, self.estimates, data, shape)
+        return band(
+            self.statement,
+            self.model,
+            self.estimates,
+            self.inference,
+            data,
+            shape,
+            interval,
+            require_level(level),
+            sigma,
+        )
+
+    def to_frame(self, level: float = 0.95) -> Any:
+        """A pandas DataFrame: for each free parameter estimate, standard error, t, p, and the ends of its interval."""
+        return frame(self.names, self.estimates, self.inference, require_level(level))
 
     def plot(self, path: Any = None) -> Any:
         """A matplotlib Figure: data and curve over a single regressor, else fitted against observed values.
@@ -288,57 +342,3 @@ class FitResult:
         if self.model is None or self.observed is None:
             raise FitError(f"plot needs the model: {self.no_model}")
         return plotting.figure(self, path)
-
-
-def _given(graph: Graph, problem: Problem, data: Any) -> dict[str, Array]:
-    """Data for a prediction by input name; scalars of the fit fill in."""
-    if not hasattr(data, "keys"):
-        raise ArgumentError(f"data is {kind_of(data)}; give a mapping from symbols or names to arrays")
-    types = {graph[v].attributes["name"]: graph[v].type for v in graph.inputs}
-    parameters = {u.name for u in problem.unknowns}
-    by_symbol = {symbol: name for name, symbol in problem.symbols.items()}
-    given = {n: a for n, a in problem.data.items() if n in types and a.ndim == 0}
-    for key in data.keys():  # noqa: SIM118  # a DataFrame iterates in its own way
-        name = key if isinstance(key, str) else by_symbol.get(key, str(key))
-        if name in parameters:
-            raise ArgumentError(f"{key} is a parameter: its value comes from the fit")
-        if name not in types:
-            if name in problem.data:
-                continue  # what was observed, or weights: fine to hand over, not needed
-            needed = ", ".join(n for n in types if n not in parameters) or "no data"
-            raise ArgumentError(f"data has {key}, which the model does not contain; it needs {needed}")
-        array = np.asarray(data[key])
-        if array.dtype.kind not in "biuf":
-            raise DataError(f"{key} does not hold real numbers")
-        array = array.astype(np.float64)
-        if array.ndim == 0 and _is_observation(problem.symbols[name], types[name].rank):
-            array = array.reshape(1)
-        if array.ndim < types[name].rank:
-            raise DataError(
-                f"{key} has {counted(array.ndim, 'axis', 'axes')} (shape {array.shape}), "
-                f"the model uses {counted(types[name].rank, 'subscript')}"
-            )
-        given[name] = array
-    length = max((a.shape[0] for n, a in given.items() if a.ndim and _is_observation(problem.symbols[n], 1)), default=1)
-    return {
-        n: np.repeat(a, length, axis=0) if a.shape == (1,) and _is_observation(problem.symbols[n], 1) else a
-        for n, a in given.items()
-    }
-
-
-def _is_observation(symbol: Any, rank: int) -> bool:
-    """Whether an input is a scalar symbol that got an axis of observations."""
-    return rank > 0 and not isinstance(symbol, sp.IndexedBase)
-
-
-def _is_one_point(graph: Graph, data: Any) -> bool:
-    """Whether a prediction was asked for at numbers, for symbols that had arrays in the fit."""
-    ranks = {graph[v].attributes["name"]: graph[v] for v in graph.inputs}
-    extended = [k for k, node in ranks.items() if _is_observation(node.attributes["symbol"], node.type.rank)]
-    shapes = {str(k): np.ndim(data[k]) for k in data.keys()}  # noqa: SIM118
-    return bool(extended) and all(shapes.get(k, 1) == 0 for k in extended)
-
-
-def _by_parameter(problem: Problem, value: Callable[[Any], Array]) -> ByParameter:
-    found = [(u, value(u)) for u in problem.unknowns]
-    return ByParameter({u.symbol: (u.name, a.copy() if a.shape else float(a)) for u, a in found})

@@ -1,25 +1,34 @@
-"""The summary of a fit as text and as HTML."""
+"""The summary of a fit as text, as HTML and as LaTeX: one set of facts, three ways to set them.
+
+A head with the numbers of the fit in two columns, the parameters row by row, what else there is to say in words, and
+notes on what is particular: how standard errors were found, bounds, ties, digits lost, and why a number is missing.
+"""
 
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
 
+from sym2tf.fit.intervals import p_values, ratios, wald
 from sym2tf.fit.wording import counted
 from sym2tf.frontend.describe import describe
-from sym2tf.lazy import lazy
-
-scipy_special = lazy("scipy.special")
 
 if TYPE_CHECKING:
     from sym2tf.fit.result import FitResult
 
 WIDTH = 100
+NARROW = 60
 COST = 120  # characters of the cost that are shown
 LONG = 2000
+ILL_CONDITIONED = 1e8
+NAME = 40  # characters of a name that stand in the table; its end tells elements apart
+
+Pairs = list[tuple[str, str]]
 
 
 def number(x: float, digits: int = 8) -> str:
@@ -35,95 +44,161 @@ def text_summary(result: FitResult) -> str:
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
         for row in cells
     ]
-    width = min(WIDTH, max(60, *map(len, lines)))
-    rule = "-" * width
+    pairs = _side_by_side(quality_of(result))
+    width = min(WIDTH, max(NARROW, *map(len, lines), *map(len, pairs)))
     facts = facts_of(result)
     label = max(len(name) for name, _ in facts)
-    likelihood = "maximum likelihood, " if result.log_likelihood is not None else ""
-    text = [f"Fit: {likelihood}{result.problem}", "=" * width, lines[0], rule, *lines[1:], "=" * width]
+    text = [title_of(result), "=" * width, *pairs, "-" * width, lines[0], "-" * width, *lines[1:], "=" * width]
     for name, value in facts:
         text += _wrapped(f"{name + ':':<{label + 1}} ", value, max(width, 80))
+    for k, note in enumerate(notes_of(result), 1):
+        text += _wrapped(f"[{k}] ", note, max(width, 80))
     return "\n".join(text)
 
 
 def html_summary(result: FitResult) -> str:
-    """The same as two HTML tables."""
+    """The same as HTML tables; everything that the user wrote is escaped."""
 
-    def row(cells: tuple[str, ...], tag: str) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
-    table = [row(head_of(result), "th"), *(row(cells, "td") for cells in cells_of(result))]
     left = "style='text-align:left'"
+    pairs = quality_of(result)
+    half = (len(pairs) + 1) // 2
+    beside = [(*a, *b) for a, b in zip(pairs[:half], [*pairs[half:], ("", "")], strict=False)]
+    above = [
+        f"<tr><th {left}>{html.escape(a)}</th><td>{html.escape(b)}</td>"
+        f"<th {left}>{html.escape(c)}</th><td>{html.escape(d)}</td></tr>"
+        for a, b, c, d in beside
+    ]
+    table = [row(head_of(result), "th"), *(row(cells, "td") for cells in cells_of(result))]
     facts = [f"<tr><th {left}>{html.escape(n)}</th><td {left}>{html.escape(v)}</td></tr>" for n, v in facts_of(result)]
-    return "\n".join(["<table>", *table, "</table>", "<table>", *facts, "</table>"])
+    notes = [f"<li>{html.escape(note)}</li>" for note in notes_of(result)]
+    listed = ["<ol>", *notes, "</ol>"] if notes else []
+    caption = f"<caption>{html.escape(title_of(result))}</caption>"
+    tables = ["<table>", caption, *above, "</table>", "<table>", *table, "</table>", "<table>", *facts, "</table>"]
+    return "\n".join([*tables, *listed])
+
+
+def latex_summary(result: FitResult) -> str:
+    r"""A `tabular` for a document with `\usepackage{booktabs}`: the parameters, the numbers of the fit, the notes."""
+    head = head_of(result)
+    ratio = head[3]
+    columns = ["parameter", "estimate", "std. error", f"${ratio}$", f"$P>|{ratio}|$", "[0.025", "0.975]"]
+    names = [*_symbols(result, free=True), *_symbols(result, free=False)]
+    rows = [
+        " & ".join([f"${name}$", *(_latex_number(c) for c in cells[1:])])
+        for name, cells in zip(names, cells_of(result), strict=True)
+    ]
+    pairs = quality_of(result)
+    half = (len(pairs) + 1) // 2
+    span = len(columns)
+    facts = []
+    for a, b in zip(pairs[:half], [*pairs[half:], ("", "")], strict=False):
+        cells = [latex_text(a[0]), _latex_number(a[1]), latex_text(b[0]), _latex_number(b[1])]
+        facts.append(
+            f"{cells[0]} & \\multicolumn{{2}}{{r}}{{{cells[1]}}} & \\multicolumn{{2}}{{l}}{{{cells[2]}}} & "
+            f"\\multicolumn{{2}}{{r}}{{{cells[3]}}}"
+        )
+    width = rf"\multicolumn{{{span}}}{{l}}"
+    notes = [rf"{width}{{\footnotesize [{k}] {latex_text(n)}}}" for k, n in enumerate(notes_of(result), 1)]
+    body = [r"\toprule", " & ".join(columns), r"\midrule", *rows, r"\midrule", *facts, r"\bottomrule", *notes]
+    lines = [line if line.startswith("\\") and line.endswith("rule") else rf"{line} \\" for line in body]
+    return "\n".join([rf"\begin{{tabular}}{{l{'r' * (span - 1)}}}", *lines, r"\end{tabular}"])
+
+
+# What is said -------------------------------------------------------------------------------------
+
+
+def title_of(result: FitResult) -> str:
+    """What kind of a fit this is."""
+    likelihood = "maximum likelihood, " if _is_likelihood(result) else ""
+    return f"Fit: {likelihood}{result.problem}"
 
 
 def head_of(result: FitResult) -> tuple[str, ...]:
     """The names of the columns."""
-    ratio = "t" if result.log_likelihood is None else "z"
-    return ("parameter", "estimate", "std. error", ratio, "[0.025", "0.975]")
-
-
-def _quantile(result: FitResult) -> float:
-    """Half the width of a 95% interval in standard errors: Student's, or the normal one for likelihoods."""
-    if result.log_likelihood is not None:
-        return float(scipy_special.ndtri(0.975))
-    freedom = result.degrees_of_freedom
-    return float(scipy_special.stdtrit(freedom, 0.975)) if freedom is not None and freedom > 0 else np.nan
+    ratio = "z" if result.inference.normal else "t"
+    return ("parameter", "estimate", "std. error", ratio, f"P>|{ratio}|", "[0.025", "0.975]")
 
 
 def cells_of(result: FitResult) -> list[tuple[str, ...]]:
-    """One row for each element of a parameter, with its ratio to the standard error and its 95% interval."""
-    quantile = _quantile(result)
+    """One row for each element of a parameter: free ones, those tied to others, fixed ones."""
     found: list[tuple[str, ...]] = []
-    for name, x, s in result.rows():
-        if s is None:
-            found.append((name, number(x), "-", "-", "-", "-"))
-            continue
-        t = f"{x / s:.4g}" if s > 0 else "-"
-        found.append((name, number(x), number(s), t, number(x - quantile * s, 6), number(x + quantile * s, 6)))
+    if result.inference.stderr is None:
+        found += [(_short(n), number(x), *["-"] * 5) for n, x, _ in result.rows()]
+    else:
+        theta, inference = result.estimates, result.inference
+        t, p = ratios(theta, inference), p_values(theta, inference)
+        ends = wald(result.names, theta, inference, 0.95)
+        assert t is not None
+        assert p is not None
+        for k, (name, x) in enumerate(zip(result.names, theta, strict=True)):
+            s = result.inference.stderr[k]
+            ratio = (f"{t[k]:.4g}", f"{p[k]:.3g}") if s > 0 else ("-", "-")
+            found.append((_short(name), number(x), number(s), *ratio, number(ends.lower[k], 6), number(ends.upper[k], 6)))
     for unknown in result.statement.unknowns:
         if unknown.fixed:
             values = zip(unknown.names, unknown.initial.ravel(), strict=True)
-            found += [(name, number(float(x)), "(fixed)", "-", "-", "-") for name, x in values]
+            found += [(_short(name), number(float(x)), "(fixed)", *["-"] * 4) for name, x in values]
     return found
 
 
-def facts_of(result: FitResult) -> list[tuple[str, str]]:
+def quality_of(result: FitResult) -> Pairs:
+    """The numbers of the head: how many observations, and how well the model describes them."""
+    freedom = result.degrees_of_freedom
+    pairs: list[tuple[str, Any]] = [
+        ("observations", None if result.observations is None else str(result.observations)),
+        ("parameters", str(len(result.names))),
+        ("degrees of freedom", None if freedom is None else str(freedom)),
+        ("residual std.", _or_none(result.residual_std)),
+        ("R²", None if result.r_squared is None else f"{result.r_squared:.8f}"),
+        ("adjusted R²", None if result.adj_r_squared is None else f"{result.adj_r_squared:.8f}"),
+        ("log-likelihood", _or_none(result.log_likelihood, 10)),
+        ("AIC", _or_none(result.aic)),
+        ("BIC", _or_none(result.bic)),
+        ("converged", "yes" if result.success else "NO"),
+    ]
+    return [(name, value) for name, value in pairs if value is not None]
+
+
+def facts_of(result: FitResult) -> Pairs:
     """Everything else in words: `(name, value)`."""
-    facts = [("cost", f"{number(result.cost, 10)} = {cost_of(result)}")]
-    if result.log_likelihood is not None:
-        facts.append(("log-likelihood", number(result.log_likelihood, 10)))
-    if result.observations is not None:
-        freedom = result.degrees_of_freedom
-        more = "" if freedom is None else f" (degrees of freedom: {freedom})"
-        facts.append(("observations", f"{result.observations}{more}"))
-    if result.r_squared is not None:
-        facts.append(("R²", f"{result.r_squared:.8f}"))
-    elif result.log_likelihood is None:
-        facts.append(("R²", f"none: {result.r_squared_reason}"))
-    if result.residual_std is not None:
-        facts.append(("residual std.", number(result.residual_std)))
-    if result.stderr is None:
-        facts.append(("std. errors", f"none: {result.stderr_reason}"))
-    if result.at_bounds:
-        facts.append(("at a bound", ", ".join(result.at_bounds)))
-    facts.append(("solver", result.solver))
-    facts.append(("convergence", result.message))
-    facts.append(
+    return [
+        ("cost", f"{number(result.cost, 10)} = {cost_of(result)}"),
+        ("solver", result.solver),
+        ("convergence", result.message),
         (
             "effort",
             f"{counted(result.iterations, 'iteration')}, {counted(result.evaluations, 'evaluation')}, "
             f"gradient norm {number(result.gradient_norm, 3)}; "
             f"compiled in {result.compile_seconds:.3g} s, run in {result.run_seconds:.3g} s",
+        ),
+        *([] if result.condition is None else [("condition", number(result.condition, 3))]),
+    ]
+
+
+def notes_of(result: FitResult) -> list[str]:
+    """What is particular about this fit, and why numbers are missing."""
+    notes = []
+    if result.stderr is None:
+        notes.append(f"no standard errors: {result.stderr_reason}")
+    else:
+        notes.append(f"standard errors {result.inference.errors}")
+    if result.at_bounds:
+        notes.append(f"at a bound: {', '.join(result.at_bounds)}")
+    if result.r_squared is None and not _is_likelihood(result):
+        notes.append(f"no R²: {result.r_squared_reason}")
+    if result.log_likelihood is None:
+        notes.append(f"no log-likelihood, AIC and BIC: {result.log_likelihood_reason}")
+    elif result.bic is None:
+        notes.append(f"no BIC: {result.bic_reason}")
+    if result.condition is not None and result.condition > ILL_CONDITIONED:
+        notes.append(
+            f"the condition number is large, {number(result.condition, 3)}: that many digits of the estimates are lost "
+            "to the data's own rounding"
         )
-    )
-    if result.condition is not None:
-        warning = (
-            " (large: digits of the estimates are lost to the data's own rounding)" if result.condition > 1e8 else ""
-        )
-        facts.append(("condition", number(result.condition, 3) + warning))
-    return facts
+    return notes
 
 
 def cost_of(result: FitResult) -> str:
@@ -137,8 +212,37 @@ def cost_of(result: FitResult) -> str:
     )
 
 
+def _is_likelihood(result: FitResult) -> bool:
+    return result.options.likelihood
+
+
+def _or_none(x: float | None, digits: int = 8) -> str | None:
+    return None if x is None else number(x, digits)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else f"{name[: NAME // 2]}…{name[-NAME // 2 + 1 :]}"
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= COST else text[:COST].rpartition(" ")[0].rstrip("+-* ") + " ..."
+
+
+# How it is set ------------------------------------------------------------------------------------
+
+
+def _side_by_side(pairs: Pairs) -> list[str]:
+    """`name: value` in two columns, the first half on the left."""
+    half = (len(pairs) + 1) // 2
+    columns = [pairs[:half], pairs[half:]]
+    blocks = []
+    for column in columns:
+        label = max((len(name) for name, _ in column), default=0)
+        width = max((len(value) for _, value in column), default=0)
+        blocks.append([f"{name + ':':<{label + 1}}  {value:>{width}}" for name, value in column])
+    left = max((len(line) for line in blocks[0]), default=0)
+    blocks[1] += [""] * (half - len(blocks[1]))
+    return [f"{a:<{left}}    {b}".rstrip() for a, b in zip(*blocks, strict=True)]
 
 
 def _wrapped(head: str, text: str, width: int) -> list[str]:
@@ -150,3 +254,36 @@ def _wrapped(head: str, text: str, width: int) -> list[str]:
             line = " " * len(head)
         line += word + " "
     return [*lines, line.rstrip()]
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "²": "$^2$", "±": r"$\pm$", "×": r"$\times$", "…": r"\ldots{}",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Plain text for LaTeX: what has a meaning there is escaped."""
+    return "".join(_LATEX.get(c, c) for c in text)
+
+
+def _latex_number(text: str) -> str:
+    """A number in mathematics, with a power of ten for an exponent; other text escaped."""
+    found = re.fullmatch(r"(-?[\d.]+)(?:e([+-]\d+))?", text)
+    if found is None:
+        return latex_text(text) if text != "-" else "--"
+    mantissa, exponent = found.groups()
+    return f"${mantissa}$" if exponent is None else rf"${mantissa} \times 10^{{{int(exponent)}}}$"
+
+
+def _symbols(result: FitResult, *, free: bool) -> list[str]:
+    """Each element of the free or of the fixed parameters as mathematics."""
+    found = []
+    for unknown in result.statement.unknowns:
+        if unknown.fixed != free:
+            plain = re.fullmatch(r"\w+", unknown.name) is not None
+            base = sp.latex(sp.Symbol(unknown.name)) if plain else rf"\text{{{latex_text(unknown.name)}}}"
+            places = np.ndindex(unknown.initial.shape) if unknown.initial.shape else [()]
+            found += [f"{{{base}}}_{{{','.join(map(str, k))}}}" if k else base for k in places]
+    return found
