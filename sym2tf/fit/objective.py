@@ -14,10 +14,10 @@ from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import program
 from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import DifferentiationError
-from sym2tf.fit.classify import extract
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.residuals import inputs_of
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.subgraphs import extract
 from sym2tf.ir.graph import Graph
 from sym2tf.passes.pipeline import optimize, prune, stabilize
 
@@ -145,14 +145,18 @@ class Objective:
         H: Array = np.block(rows)
         return 0.5 * (H + H.T)
 
-    def hessian_product(self, theta: Array, vector: Array) -> Array:
-        """The Hessian times a vector: about two gradients, whatever the number of parameters.
-
-        Raises:
-            DifferentiationError: there is no second derivative.
-        """
+    def prepare_product(self) -> bool:
+        """Make the program of products of the Hessian with vectors; False where there is no second derivative."""
         if self._product is None:
-            self._product = _program(derivatives.hvp(self.graph, self.wrt), small=self._small)
+            try:
+                graph = derivatives.hvp(self.graph, self.wrt)
+            except DifferentiationError:
+                return False
+            self._product = _program(graph, small=self._small)
+        return True
+
+    def hessian_product(self, theta: Array, vector: Array) -> Array:
+        """The Hessian times a vector: about two gradients, whatever the number of parameters."""
         where = np.concatenate([theta, vector])
         (Hv,) = self.monitor.ask("hessian product", where, lambda: (self._multiplied(theta, vector),))
         return Hv

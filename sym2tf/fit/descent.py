@@ -1,0 +1,219 @@
+"""From a start to a minimum: a search, its last digits, others where it fails, and what is to be said about the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sym2tf.errors import FitError, SingularProblemError
+from sym2tf.fit.convergence import cause_of_failure
+from sym2tf.fit.linear import power_of_two, require_rank, undetermined
+from sym2tf.fit.newton import flat_directions, newton_step, off_a_saddle, polish, remaining
+from sym2tf.fit.nonfinite import explain
+from sym2tf.fit.solution import Solution, listed
+from sym2tf.fit.squares import gauss_newton
+from sym2tf.fit.task import Run, Task
+from sym2tf.fit.wording import counted
+
+Array = np.ndarray[Any, Any]
+Search = Callable[[Task, Array, int], Run]
+
+ROUNDS = 6  # searches, each with scales taken where the last one ended
+BESIDE = 1e-5  # from a bound, relative: interior methods end there instead of on it
+ROUNDING = 1e-15  # of the residuals at the start: what may be left of them by rounding alone
+
+
+@dataclass(frozen=True)
+class End:
+    """Where the way from one start has ended.
+
+    Attributes:
+        theta: flat.
+        iterations: of all searches and steps.
+        left: of the step (or gradient) still to go, over what is tolerated: at most 1 is converged.
+        said, status: what the last search says about itself.
+        newton: Newton steps with the Hessian were taken.
+        searches: how many of those that were offered were needed.
+        active: (m, p), gradients of the constraints that hold with equality.
+    """
+
+    theta: Array
+    iterations: int
+    left: float
+    said: str
+    status: bool
+    newton: bool
+    searches: int = 1
+    active: Array | None = None
+
+
+def require_start(task: Task, theta: Array) -> None:
+    """Check that the cost and its gradient are finite where the search begins.
+
+    Raises:
+        FitError: they are not.
+    """
+    value, gradient = task.cost(theta), task.gradient(theta)
+    if np.isfinite(value) and np.isfinite(gradient).all():
+        return
+    what = f"the cost is {value}" if not np.isfinite(value) else "the gradient of the cost is not finite"
+    because = explain(task.problem, theta)
+    raise FitError(
+        f"{what} at the start values {listed(task.problem.names, theta)}{because and f', because {because}'}: "
+        "choose other ones with params={...}"
+    )
+
+
+def descend(task: Task, first: Search, others: Callable[[], Sequence[Search]], theta: Array) -> End:
+    """The minimum that a search finds, or others where it fails; the last one is repeated while it gets on.
+
+    Args:
+        task: what is to be solved.
+        first: the search that begins at the start.
+        others: those to go on with; the last of all begins at the best point so far, those between at the start again.
+        theta: the start, at which the cost is finite.
+    """
+    most = task.options.max_iterations
+    noise = ROUNDING * float(np.linalg.norm(task.residual(theta))) if task.squares else 0.0
+    start, end = theta, End(theta, 0, np.inf, "", True, False)
+    searches = [first]
+    for number in range(ROUNDS):
+        if number == 1:
+            searches += others()
+        search = searches[min(number, len(searches) - 1)]
+        last = number >= len(searches) - 1
+        begin = end.theta if last else start
+        run = search(task, begin, most - end.iterations)
+        if not task.cost(run.theta) <= task.cost(begin):
+            run = replace(run, theta=begin)
+        found = _settled(task, run, end, noise, most)
+        if found.left <= 1 or task.cost(found.theta) <= task.cost(end.theta):
+            end = replace(found, searches=min(number + 1, len(searches)))
+        else:
+            end = replace(end, iterations=found.iterations, searches=min(number + 1, len(searches)))
+        if end.left <= 1 or end.iterations >= most:
+            break
+        aside = off_a_saddle(task, end.theta) if last and task.has_hessian and not task.bounded else None
+        if aside is not None:
+            end = replace(end, theta=aside)
+        elif last and np.array_equal(begin, end.theta):
+            break
+    return end
+
+
+def _settled(task: Task, run: Run, before: End, noise: float, most: int) -> End:
+    """The last digits of what a search has found, and how far it is from converged."""
+    theta, iterations = _onto_bounds(task, run.theta), before.iterations + run.iterations
+    if task.squares:
+        finish = gauss_newton(task, theta, max(most - iterations, 0), noise)
+        theta, iterations = finish.theta, iterations + finish.steps
+        left = np.inf if finish.singular else finish.left
+        moved = not np.array_equal(theta, before.theta)
+        if left <= 1 and moved and not finish.slow:
+            return End(theta, iterations, left, run.said, run.success, before.newton)
+    if not task.has_hessian:
+        left = min(left, remaining(task, theta)) if task.squares else remaining(task, theta)
+        return End(theta, iterations, left, run.said, run.success, before.newton)
+    theta, steps = polish(task, theta, max(most - iterations, 0))
+    return End(theta, iterations + steps, remaining(task, theta), run.said, run.success, before.newton or steps > 0)
+
+
+def _onto_bounds(task: Task, theta: Array) -> Array:
+    """Parameters that a search has left just inside a bound, towards which the cost falls, on it."""
+    if not task.bounded:
+        return theta
+    g = task.gradient(theta)
+    near = BESIDE * np.maximum(np.abs(theta), 1.0)
+    low, high = (theta - task.low <= near) & (g > 0), (task.high - theta <= near) & (g < 0)
+    moved: Array = np.where(low, task.low, np.where(high, task.high, theta))
+    return moved if task.cost(moved) <= task.cost(theta) else theta
+
+
+def solution(task: Task, end: End, solver: str) -> Solution:
+    """What is to be said about the end of a descent.
+
+    Raises:
+        SingularProblemError: there is a flat valley; names the combinations that are not determined.
+    """
+    theta, problem = end.theta, task.problem
+    gradient = task.gradient(theta)
+    active = task.active(theta, gradient)
+    norm = float(np.linalg.norm(gradient[~active]))
+    if end.left > 1 and end.iterations < task.options.max_iterations:
+        _require_isolated(task, theta, ~active)
+    squares = task.squares
+    return Solution(
+        theta,
+        solver,
+        end.left <= 1,
+        _message(task, end, norm),
+        end.iterations,
+        task.evaluations,
+        gradient,
+        None if squares else _condition(task, theta),
+        residual=task.values(theta) if squares else None,
+        J=task.jacobian(theta) if squares else None,
+        at_bounds=tuple(n for n, a in zip(problem.names, active, strict=True) if a),
+        hessian=task.hessian_at(theta) if not squares or task.options.likelihood else None,
+    )
+
+
+def _condition(task: Task, theta: Array) -> float | None:
+    step = newton_step(task, theta) if task.has_hessian else None
+    return None if step is None else step.condition
+
+
+def _message(task: Task, end: End, norm: float) -> str:
+    if end.left <= 1:
+        text = f"converged: the gradient norm is {norm:.3g}"
+        if task.squares or task.has_hessian:
+            kind = "Newton" if end.newton or not task.squares else "Gauss-Newton"
+            text += f", and the {kind} step still to go is below 1e-7 of every parameter or of its scale"
+        return text
+    most = task.options.max_iterations
+    stopped = "" if end.status else end.said
+    if end.iterations >= most:
+        stopped = f"the limit of iterations is reached (max_iterations={most})"
+    step = newton_step(task, end.theta) if task.has_hessian else None
+    way = None if step is None else step.change
+    cause = cause_of_failure(task.problem, task.objective, end.theta, way, task.has_hessian and step is None, stopped)
+    return f"not converged after {counted(end.iterations, 'iteration')}: {cause} (gradient norm {norm:.3g})"
+
+
+def _require_isolated(task: Task, theta: Array, free: Array) -> None:
+    """Refuse the bottom of a valley: a Jacobian without full rank where the gradient vanishes, or a flat Hessian.
+
+    Raises:
+        SingularProblemError: names what the data do not determine there.
+    """
+    names = tuple(n for n, f in zip(task.problem.names, free, strict=True) if f)
+    where = f"at {listed(task.problem.names, theta)}"
+    try:
+        if task.squares:
+            r, J = task.residual(theta), task.design(theta)[:, free]
+            if names and np.isfinite(J).all() and _is_stationary(r, J):
+                scale = power_of_two(np.sqrt(np.square(J).sum(axis=0)))
+                require_rank(np.atleast_2d(np.linalg.qr(J / scale, mode="r")), scale, names)
+        elif task.has_hessian and remaining_gradient(task, theta) <= 1:
+            flat = flat_directions(task, theta)
+            if flat is not None:
+                raise SingularProblemError(undetermined(*flat, task.problem.names))
+    except SingularProblemError as error:
+        raise SingularProblemError(f"{where}: {error}") from None
+
+
+def _is_stationary(r: Array, J: Array) -> bool:
+    """Whether residuals are orthogonal to the columns of their Jacobian."""
+    lengths = np.sqrt(np.square(J).sum(axis=0)) * np.linalg.norm(r)
+    return bool((np.abs(J.T @ r) <= 1e-6 * lengths).all())
+
+
+def remaining_gradient(task: Task, theta: Array) -> float:
+    """The projected gradient over what is tolerated where there is no Hessian."""
+    value, g = task.objective.value_and_gradient(theta)
+    free = ~task.active(theta, g)
+    projected = np.abs(g[free] * np.maximum(np.abs(theta[free]), 1)).max(initial=0)
+    return float(projected / (1e-6 * max(abs(value), 1e-300)))
