@@ -13,6 +13,7 @@ from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
 from sym2tf.fit.classify import Structure, classify
 from sym2tf.fit.inference import infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
+from sym2tf.fit.minibatch import kept_with, of_this_worker
 from sym2tf.fit.monitor import Monitor, StopFit
 from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import Residuals, residuals_of, run
@@ -21,7 +22,7 @@ from sym2tf.fit.solution import Solution
 from sym2tf.fit.solvers import solve
 from sym2tf.fit.statement import Problem, state
 from sym2tf.fit.subgraphs import extract
-from sym2tf.fit.supervision import monitor_of, where_stopped
+from sym2tf.fit.supervision import monitor_of, where_stopped, with_undefined
 
 
 def fit(
@@ -162,7 +163,7 @@ def fit(
             constraints=constraints,
             maximize=maximize,
         )
-    with monitor_of(problem, options, watched) as monitor:
+    with monitor_of(problem, of_this_worker(options), watched, **kept_with(options)) as monitor:
         return _fitted(problem, options, monitor, start)
 
 
@@ -204,6 +205,6 @@ def _solved(
 ) -> Solution:
     """Where the solver ends, or where it is stopped."""
     try:
-        return solve(problem, structure, residuals, options, monitor)
+        return with_undefined(solve(problem, structure, residuals, options, monitor), problem, monitor)
     except (StopFit, KeyboardInterrupt) as stop:
         return where_stopped(problem, monitor, stop)

@@ -10,20 +10,22 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from sym2tf.backends.tensorflow.minibatch import Training, shuffled, streamed, training
-from sym2tf.backends.tensorflow.placement import agreed, placed, require_device, worker_errors
-from sym2tf.backends.tensorflow.updates import Updates, keras_updates, rule_updates
+from sym2tf.backends.tensorflow.placement import agreed, is_chief, placed, require_device, worker_errors
+from sym2tf.backends.tensorflow.updates import Updates, described, keras_updates, rule_updates
 from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import ArgumentError, DataError, FitError
 from sym2tf.fit.batchcost import BatchCost, batch_cost
 from sym2tf.fit.monitor import Monitor, StopFit
+from sym2tf.fit.nonfinite import explain
 from sym2tf.fit.options import Options
-from sym2tf.fit.solution import listed
+from sym2tf.fit.residuals import Residuals
+from sym2tf.fit.solution import Solution, listed
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.wording import counted
 from sym2tf.frontend.lower import lower
@@ -34,6 +36,7 @@ Batches = Callable[[], Iterable[Mapping[str, Array]]]
 
 BATCH_SIZE = 256  # rows, where the user does not say
 AT_ONCE = 65_536  # rows that are evaluated in one go where nothing is learnt from them
+NEAR = 0.1  # standard errors
 INTERVAL = 0.25  # seconds that TensorFlow keeps for itself, and between two writings of the checkpoint
 KERAS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "muon", "nadam", "rmsprop",
          "schedulefreeadamw", "sgd")  # fmt: skip
@@ -47,12 +50,25 @@ def is_stochastic(options: Options) -> bool:
     )
 
 
-class States(Protocol):
-    """Where the state of a training is kept."""
+def of_this_worker(options: Options) -> Options:
+    """The options for this process: of the workers of a strategy the first alone writes files and shows progress."""
+    if options.strategy is None or is_chief(options.strategy):
+        return options
+    return replace(options, checkpoint=None, tensorboard=None, progress=False)
 
-    def save_state(self, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> None: ...
 
-    def load_state(self) -> tuple[dict[str, Array], dict[str, Any]] | None: ...
+def kept_with(options: Options) -> dict[str, Any]:
+    """What a state of a training means nothing without, for a checkpoint; empty where there is no training."""
+    if not is_stochastic(options):
+        return {}
+    method = options.method
+    if isinstance(method, str) or method is None:
+        text = method or "adam"
+    elif isinstance(method, Optimizer):
+        text = repr(method)
+    else:
+        text = described(method)
+    return {"method": text, "batch_size": options.batch_size, "seed": options.seed}
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class Trained:
         epochs, steps: that it took.
         solver: the name of the method, what it was used on, and why.
         message: why it ended.
-        finished: all epochs are done, or validation says that it is enough.
+        stopped: who ended it before all epochs were done; empty for nobody.
     """
 
     theta: Array
@@ -75,7 +91,7 @@ class Trained:
     steps: int
     solver: str
     message: str
-    finished: bool
+    stopped: str
 
 
 @dataclass(frozen=True)
@@ -91,11 +107,69 @@ class Stream:
     repeatable: bool
 
 
+def solve_minibatch(
+    problem: Problem, residuals: Residuals | None, options: Options, monitor: Monitor, stream: Stream | None = None
+) -> Solution:
+    """The solution that `train` gives, and how far it is from the minimum where residuals tell.
+
+    It counts as converged where it is less than a tenth of a standard error from the minimum, in every combination of
+    the parameters; where there are no residuals, when all epochs are done.
+
+    Args:
+        problem: as for `train`.
+        residuals: of the problem, whose Jacobian is formed.
+        options: as for `train`.
+        monitor: as for `train`.
+        stream: as for `train`.
+    """
+    trained = train(problem, options, monitor, stream)
+    theta, message = trained.theta, trained.message
+    slope = np.full(len(theta), np.nan) if trained.gradient is None else trained.gradient
+    if trained.gradient is not None:
+        message += f"; the gradient norm over all data is {np.linalg.norm(slope):.3g}"
+    low, high = problem.packed("lower"), problem.packed("upper")
+    active = ((theta <= low) & (slope >= 0)) | ((theta >= high) & (slope <= 0))
+    r = J = None
+    success = trained.stopped in ("", "validation")
+    if residuals is not None and stream is None:
+        r, J = residuals.evaluate(theta)
+        distance = _distance(residuals, r, J, ~active)
+        if distance is not None and success:
+            success = distance <= NEAR
+            there = "the minimum" if success else "the minimum still: more epochs, or a learning rate that falls"
+            message += f"; {distance:.2g} standard errors from {there}"
+    return Solution(
+        theta,
+        trained.solver,
+        success,
+        message,
+        trained.epochs,
+        trained.steps,
+        slope,
+        residual=r,
+        J=J,
+        at_bounds=tuple(n for n, at in zip(problem.names, active, strict=True) if at),
+        stopped=trained.stopped,
+    )
+
+
+def _distance(residuals: Residuals, r: Array, J: Array, free: Array) -> float | None:
+    """The Gauss-Newton step still to go, in standard errors of the combination that it is most of; None if unknown."""
+    root = np.sqrt(residuals.weights)
+    r, J = r * root, (J * root[:, None])[:, free]
+    freedom = len(r) - J.shape[1]
+    if freedom <= 0 or not np.isfinite(J).all() or not J.size:
+        return None
+    step = np.linalg.lstsq(J, r, rcond=None)[0]
+    moved = J @ step
+    rest = float(np.linalg.norm(r - moved))
+    return float(np.linalg.norm(moved)) / (rest / np.sqrt(freedom)) if rest else None
+
+
 def train(
     problem: Problem,
     options: Options,
     monitor: Monitor,
-    states: States | None = None,
     stream: Stream | None = None,
 ) -> Trained:
     """The parameters after the epochs that are asked for.
@@ -103,8 +177,7 @@ def train(
     Args:
         problem: with all data, or with the first batch of a stream.
         options: method, batch_size, epochs, seed, dtype, device, strategy.
-        monitor: is told of each epoch, and may end the training.
-        states: from which it goes on, and where it is kept.
+        monitor: is told of each epoch, and may end the training; its checkpoint keeps the state.
         stream: the batches; None for data at hand.
 
     Raises:
@@ -117,22 +190,18 @@ def train(
     source = _AtHand(cost, options) if stream is None else _Streamed(cost, options, stream)
     with placed(options.device):
         updates = _updates(options.method, problem, options.dtype)
-        evaluate = cost.function.on_batches(source.count, options.strategy, mean=_is_equation(problem))
+        evaluate = cost.function.on_batches(source.count, options.strategy, mean=bool(problem.equations))
         bounds = [
             (u.lower, u.upper) if np.isfinite(u.lower).any() or np.isfinite(u.upper).any() else None
             for u in problem.free
         ]
         trained = training(updates, evaluate, bounds, cost.layout)
-        run = _Run(problem, options, monitor, source, trained, states)
-        message, finished = run.through_epochs()
+        run = _Run(problem, options, monitor, source, trained)
+        message, stopped = run.through_epochs()
         value, slope = source.whole(run.theta)
     why = "method asks for it" if options.method is not None else source.reason
     name = f"{updates.name} on mini-batches of {source.wording}, because {why}; evaluated by TensorFlow"
-    return Trained(run.theta, value, slope, run.epoch, run.steps, name, message, finished)
-
-
-def _is_equation(problem: Problem) -> bool:
-    return len(problem.graph.outputs) > 1
+    return Trained(run.theta, value, slope, run.epoch, run.steps, name, message, stopped)
 
 
 def _updates(method: Any, problem: Problem, dtype: str) -> Updates:
@@ -210,7 +279,7 @@ class _Streamed:
         if options.batch_size is not None:
             raise ArgumentError("batch_size is for data at hand: a stream says itself how long its batches are")
         self.cost, self.stream = cost, stream
-        self._use = "factor" if _is_equation(cost.problem) else cost.use_of_count
+        self._use = "factor" if cost.problem.equations else cost.use_of_count
         self.count = self._counted() if self._use == "needed" else None
         self._failed: Exception | None = None
 
@@ -267,10 +336,9 @@ class _Run:
         monitor: Monitor,
         source: _AtHand | _Streamed,
         trained: Training,
-        states: States | None,
     ) -> None:
         self.problem, self.options, self.monitor = problem, options, monitor
-        self.source, self.trained, self.states = source, trained, states
+        self.source, self.trained, self.states = source, trained, monitor.checkpoint
         self.epoch = self.position = 0
         self._told: list[tuple[Array, float, float | None]] = []  # what the monitor was told at the end of each epoch
         self._saved = time.perf_counter()
@@ -288,8 +356,8 @@ class _Run:
     def _current(self) -> Array:
         return np.concatenate([p.ravel() for p in self.trained.parameters()])
 
-    def through_epochs(self) -> tuple[str, bool]:
-        """Train to the end; says why it is the end, and whether it was to be."""
+    def through_epochs(self) -> tuple[str, str]:
+        """Train to the end; says how it ended, and who ended it, if somebody did."""
         try:
             self._restore()
             while self.epoch < self.options.epochs:
@@ -297,10 +365,10 @@ class _Run:
                 self._close_epoch()
         except StopFit as stop:
             self._ended_at = stop.theta
-            return stop.message, stop.reason == "validation"
+            return stop.message, stop.reason
         except KeyboardInterrupt:
-            return f"interrupted (Ctrl-C) in epoch {self.epoch}, after {counted(self.steps, 'step')}", False
-        return f"trained for {counted(self.epoch, 'epoch')}, {counted(self.steps, 'step')}", True
+            return f"interrupted (Ctrl-C) in epoch {self.epoch}, after {counted(self.steps, 'step')}", "Ctrl-C"
+        return f"trained for {counted(self.epoch, 'epoch')}, {counted(self.steps, 'step')}", ""
 
     def _through_epoch(self) -> None:
         iterator, left = self.source.opened(self.epoch, self.position)
@@ -334,7 +402,7 @@ class _Run:
         """Tell the monitor of an epoch: the mean of the costs of its batches, on the scale of the whole cost."""
         rows = float(self.trained.weight)
         cost = float(self.trained.total) / rows
-        if _is_equation(self.problem):
+        if self.problem.equations:
             cost *= rows
         self.trained.total.assign(0.0)
         self.trained.weight.assign(0.0)
@@ -351,11 +419,18 @@ class _Run:
 
     def _undefined(self) -> str:
         """What to say where the cost of a batch is not finite."""
-        where = f"epoch {self.epoch}, batch {self.position}"
+        theta = self._current()
+        batch = self.source.batch(self.epoch, self.position)
+        told = ""
+        if batch is not None:
+            data = {**self.problem.data, **{n: np.asarray(a) for n, a in batch.items() if n in self.problem.data}}
+            name, axis = next(iter(self.source.cost.separable.axes.items()))
+            bound = {**self.problem.bound, self.source.cost.separable.observations: data[name].shape[axis]}
+            told = explain(replace(self.problem, data=data, bound=bound), theta)
         return (
-            f"the cost of a batch, or its gradient, is not finite ({where}, at "
-            f"{listed(self.problem.names, self._current())}): choose a smaller learning rate, other start values or "
-            "bounds"
+            f"the cost, or its gradient, is not finite in batch {self.position} of epoch {self.epoch}, at "
+            f"{listed(self.problem.names, theta)}{': ' * bool(told)}{told}; choose a smaller learning rate, other "
+            "start values or bounds"
         )
 
     # Checkpoints ------------------------------------------------------------------------------------------------

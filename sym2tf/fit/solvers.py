@@ -16,6 +16,7 @@ from sym2tf.fit.classify import Structure
 from sym2tf.fit.descent import Search, descend, require_start, solution
 from sym2tf.fit.direct import solve_linear, solve_quadratic
 from sym2tf.fit.iterative import l_bfgs_b, trust_exact, trust_krylov
+from sym2tf.fit.minibatch import is_stochastic, solve_minibatch
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import Residuals
@@ -148,6 +149,8 @@ def solve(
         FitError: the cost is not finite at the start, or has no minimum.
         SingularProblemError: the data do not determine all parameters.
     """
+    if is_stochastic(options):
+        return solve_minibatch(problem, residuals, options, monitor)
     direct = _directly(problem, structure, residuals, options, monitor)
     if direct is not None:
         return direct

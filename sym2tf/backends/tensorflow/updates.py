@@ -42,6 +42,19 @@ def named_optimizers() -> list[str]:
     return [name.lower() for name, _ in classes if name not in special]
 
 
+def described(optimizer: Any) -> str:
+    """A Keras optimiser with all its settings, as text.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ArgumentError(
+            f"method={optimizer!r} is no solver: give a name, an optimiser of Keras, or one of sym2tf.optimizers"
+        )
+    return f"{type(optimizer).__name__} {optimizer.get_config()}"
+
+
 def keras_updates(method: Any, starts: Sequence[Array], dtype: str) -> Updates:
     """A Keras optimiser on new variables; one that is given is copied, so that it stays as it was.
 
@@ -72,6 +85,7 @@ def _copied(method: Any) -> Any:
         if method.lower() not in named_optimizers():
             raise ArgumentError(f"method={method!r} is no optimiser of Keras; it has {', '.join(named_optimizers())}")
         return keras.optimizers.get(method.lower())
+    described(method)
     try:
         return type(method).from_config(method.get_config())
     except (TypeError, ValueError) as error:
