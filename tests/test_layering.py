@@ -18,7 +18,7 @@ PACKAGE = ROOT / "sym2tf"
 # From the bottom up. Parts on one level know nothing of each other.
 LAYERS = (
     {"errors"},
-    {"lazy", "trees", "console", "collection", "notation", "nn", "optimizers"},
+    {"lazy", "trees", "console", "collection", "notation", "nn", "optimizers", "losses", "datafile"},
     {"ir"},
     {"ops"},
     {"magnitude"},
@@ -30,7 +30,7 @@ LAYERS = (
     {"check"},
     {"compiled"},
     {"fit", "training"},
-    {"adapters", "parse", "datafile"},
+    {"adapters", "parse"},
     {"api"},
     {"__init__"},
     {"doctor"},

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sym2tf.autodiff import derivatives
 from sym2tf.errors import FitError
+from sym2tf.fit.equations import label
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.subgraphs import extract
 from sym2tf.frontend.describe import describe
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
@@ -21,7 +23,7 @@ from sym2tf.ops.leaves import input_
 from sym2tf.ops.values import Value
 from sym2tf.passes.degree import constant_at, degrees
 
-Class = Literal["linear least squares", "quadratic", "nonlinear least squares", "smooth"]
+Class = Literal["linear least squares", "quadratic", "nonlinear least squares", "M-estimation", "smooth"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Model:
         graph: outputs `"observed"` and `"model"`, and `"prediction"`'s inputs are those of `"model"` alone.
         prediction: the graph of `"model"` with only the inputs that it needs.
         observed: what is observed, as text: the name of an input where it is one.
-        block: which residual it belongs to.
+        block: which residual of `Structure.residuals`, or of `Structure.whitened`, it belongs to.
         sign: 1 where the residual is observed - model, -1 where it is the other way round.
     """
 
@@ -53,16 +55,24 @@ class Structure:
         residuals: outputs `"0"`, `"1"`, ...: the residual of each square; None where the cost is no sum of
             squares.
         weights: outputs of the same names: by what each squared residual enters the cost; free of parameters.
-        model: the model, where it can be told.
-        no_model: why there is none.
+        models: the model of each equation; of a cost the one that can be told from its residuals, if any.
+        no_model: why there is not one.
+        whitened: outputs `"0"`, `"1"`, ...: the residuals of the equations in units of sigma, where the cost is the sum
+            of `Problem.loss` of them, and that has no unknowns of its own.
     """
 
     kind: Class
     degree: float
     residuals: Graph | None
     weights: Graph | None
-    model: Model | None
+    models: tuple[Model, ...]
     no_model: str
+    whitened: Graph | None = None
+
+    @property
+    def model(self) -> Model | None:
+        """The model, where there is just one."""
+        return self.models[0] if len(self.models) == 1 else None
 
 
 def classify(problem: Problem) -> Structure:
@@ -77,58 +87,38 @@ def classify(problem: Problem) -> Structure:
     by_free = degrees(graph, free)
     out = graph.outputs["out"]
     degree = by_free[out]
-    if degree <= 1 and not problem.bounded:
+    if degree <= 1 and not problem.bounded and not problem.constraints:
         raise FitError(
             f"the cost is linear in {', '.join(problem.names)}: it has no minimum. Is a square or a likelihood missing?"
         )
-    squares = _squares(graph, out, by_free)
+    by_all = degrees(graph, [nodes[u.name] for u in problem.unknowns])
+    squares = squares_in(graph, out, by_free)
+    if not squares and problem.loss is not None:
+        return _with_loss(problem, degree, by_all)
     if not squares:
         reason = "the cost is no sum of squares, so it does not say what is observed and what is the model"
-        return Structure("quadratic" if degree == 2 else "smooth", degree, None, None, None, reason)
+        return Structure("quadratic" if degree == 2 else "smooth", degree, None, None, (), reason)
     bases = [graph.operands(v)[0] for v in squares]
     linear = all(by_free[v] <= 1 for v in bases)
     residuals = extract(graph, {str(k): v for k, v in enumerate(bases)})
-    by_all = degrees(graph, [nodes[u.name] for u in problem.unknowns])
-    model, no_model = _model(problem, bases, by_all)
+    models, no_model = _models(problem, bases, by_all)
     kind: Class = "linear least squares" if linear else "nonlinear least squares"
-    return Structure(kind, degree, residuals, _weights(graph, out, squares), model, no_model)
+    return Structure(kind, degree, residuals, weights_of(graph, out, squares), models, no_model)
 
 
-def extract(graph: Graph, outputs: Mapping[str, int]) -> Graph:
-    """The part of `graph` that computes `outputs`, with only the inputs that it needs."""
-    builder = Builder()
-    needed: set[int] = set(outputs.values())
-    for v in reversed(graph.order):
-        if v in needed:
-            needed.update(graph.operands(v))
-    where: dict[int, int] = {}
-    for v in graph.order:
-        if v in needed:
-            where[v] = builder.copy_node(graph, v, [where[u] for u in graph.operands(v)])
-    return _built(
-        builder,
-        graph,
-        [v for v in graph.inputs if v in needed],
-        where,
-        {n: where[v] for n, v in outputs.items()},
-    )
+def _with_loss(problem: Problem, degree: float, by_all: Mapping[int, float]) -> Structure:
+    """A sum of losses of residuals that are not their squares: M-estimation (Huber, Robust Statistics, 1981)."""
+    graph, equations = problem.graph, range(len(problem.equations))
+    bases = [graph.outputs[label("residual", k)] for k in equations]
+    models, no_model = _models(problem, bases, by_all)
+    assert problem.loss is not None
+    if problem.loss.symbols:  # the loss has parameters, or data of its own
+        return Structure("smooth", degree, None, None, models, no_model)
+    whitened = extract(graph, {str(k): v for k, v in enumerate(bases)})
+    return Structure("M-estimation", degree, None, None, models, no_model, whitened)
 
 
-def _built(
-    builder: Builder,
-    graph: Graph,
-    inputs: Sequence[int],
-    where: Mapping[int, int],
-    outputs: Mapping[str, int],
-) -> Graph:
-    names = {graph[v].attributes["name"] for v in inputs}
-    reaches = tuple(reach for reach in graph.info.get("reaches", ()) if reach[0] in names)
-    arguments = tuple(graph[v].attributes["name"] for v in inputs)
-    info = {**graph.info, "reaches": reaches, "args": arguments, "outputs": tuple(outputs)}
-    return builder.build([where[v] for v in inputs], outputs, info)
-
-
-def _squares(graph: Graph, out: int, degree: Mapping[int, float]) -> list[int]:
+def squares_in(graph: Graph, out: int, degree: Mapping[int, float]) -> list[int]:
     """The squares whose weighted sum, up to a constant, is the cost; none where it is something else."""
     found: dict[int, None] = {}
     stack, seen = [out], {out}
@@ -150,7 +140,7 @@ def _squares(graph: Graph, out: int, degree: Mapping[int, float]) -> list[int]:
     return sorted(found)
 
 
-def _weights(graph: Graph, out: int, squares: Iterable[int]) -> Graph:
+def weights_of(graph: Graph, out: int, squares: Iterable[int]) -> Graph:
     """The weight of each square: the derivative of the cost, which is linear in its squares, by it."""
     builder = Builder()
     where: dict[int, int] = {}
@@ -171,16 +161,39 @@ def _weights(graph: Graph, out: int, squares: Iterable[int]) -> Graph:
     return extract(answer, {str(k): v for k, v in enumerate(answer.outputs.values())})
 
 
-def _model(problem: Problem, bases: Sequence[int], degree: Mapping[int, float]) -> tuple[Model | None, str]:
+def _models(problem: Problem, bases: Sequence[int], degree: Mapping[int, float]) -> tuple[tuple[Model, ...], str]:
+    """The models, and why there is not just one."""
+    if not problem.equations:
+        model, reason = _from_residuals(problem, bases, degree)
+        return () if model is None else (model,), reason
+    found, reason = [], ""
+    for k, (left, _) in enumerate(problem.equations):
+        model = _from_equation(problem.graph, k, left, bases, degree)
+        if model is None:
+            reason = "both sides of the equation hold parameters, so neither is what is observed"
+        else:
+            found.append(model)
+    if len(found) > 1:
+        reason = f"there are {len(found)} models, one for each equation"
+    return tuple(found), reason
+
+
+def _from_equation(graph: Graph, k: int, left: Any, bases: Sequence[int], degree: Mapping[int, float]) -> Model | None:
+    """The model of one equation; None where what is on its left side holds parameters."""
+    observed, model = graph.outputs[label("observed", k)], graph.outputs[label("model", k)]
+    if degree[observed] > 0:
+        return None
+    sides = {"observed": observed, "model": model}
+    name = _bare(graph, observed)
+    text = graph[name].attributes["name"] if name is not None else describe(left)
+    own = {graph.outputs[label("difference", k)], graph.outputs[label("residual", k)]}
+    block = next((b for b, v in enumerate(bases) if v in own), k)
+    return Model(extract(graph, sides), extract(graph, {"model": model}), text, block, 1)
+
+
+def _from_residuals(problem: Problem, bases: Sequence[int], degree: Mapping[int, float]) -> tuple[Model | None, str]:
+    """The model of a cost, from the residual that says what is observed."""
     graph = problem.graph
-    if "model" in graph.outputs:
-        observed, model = graph.outputs["observed"], graph.outputs["model"]
-        if degree[observed] > 0:
-            return None, "both sides of the equation hold parameters, so neither is what is observed"
-        sides = {"observed": observed, "model": model}
-        name = _bare(graph, observed)
-        text = graph[name].attributes["name"] if name is not None else str(problem.cost.lhs)
-        return Model(extract(graph, sides), extract(graph, {"model": model}), text, 0, 1), ""
     found = [(k, *split) for k, v in enumerate(bases) if (split := _split(graph, v, degree)) is not None]
     if len(found) != 1:
         what = "no residual" if not found else f"{len(found)} residuals"

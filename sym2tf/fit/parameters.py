@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +15,28 @@ from sym2tf.ir.graph import Node
 
 Array = np.ndarray[Any, Any]
 
+SIGNS = {  # what SymPy may be told of a symbol -> the bounds that this implies, and where to start
+    "positive": (0.0, np.inf, 1.0),
+    "negative": (-np.inf, 0.0, -1.0),
+    "nonnegative": (0.0, np.inf, 0.0),
+    "nonpositive": (-np.inf, 0.0, 0.0),
+}
+
 
 @dataclass(frozen=True)
 class Parameter:
     """How a parameter is to be estimated.
 
     Attributes:
-        initial: where to start: a number, or an array for an indexed base; a number stands for every element.
+        initial: where to start: a number, or an array for an indexed base; a number stands for every element. None is
+            0, or 1 or -1 where the symbol is declared positive or negative, or the nearest value within the bounds.
+            An expression in other parameters ties it to them.
         shape: of an indexed base, where neither `initial` nor the data say it.
         bounds: `(lower, upper)`, numbers or arrays, None for no bound on that side.
         fixed: keep the initial value.
     """
 
-    initial: Any = 0.0
+    initial: Any = None
     shape: tuple[int, ...] | None = None
     bounds: tuple[Any, Any] | None = None
     fixed: bool = False
@@ -35,7 +44,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Unknown:
-    """One parameter with everything decided; arrays have the parameter's shape."""
+    """One parameter with everything decided; arrays have the parameter's shape.
+
+    Attributes:
+        symbol, name: of it.
+        initial: where to start.
+        lower, upper: bounds, infinite where there are none.
+        fixed: it keeps its initial value.
+        implied: nobody stated bounds, but the symbol is declared positive or the like: a bound that need not be
+            enforced unless a solver would cross it.
+        starts: (batch..., shape...), where independent fits start from different values.
+    """
 
     symbol: Any
     name: str
@@ -43,6 +62,8 @@ class Unknown:
     lower: Array
     upper: Array
     fixed: bool
+    implied: bool = False
+    starts: Array | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,23 +73,65 @@ class Unknown:
         return tuple(f"{self.name}[{','.join(map(str, k))}]" for k in np.ndindex(self.initial.shape))
 
 
-def decided(node: Node, stated: Parameter, sizes: Mapping[str, int]) -> Unknown:
+def unpacked(free: Iterable[Unknown], theta: Array) -> dict[str, Array]:
+    """The free parameters as arrays, from the flat vector of all their elements (last axis)."""
+    values, at = {}, 0
+    for u in free:
+        values[u.name] = theta[..., at : at + u.initial.size].reshape((*theta.shape[:-1], *u.initial.shape))
+        at += u.initial.size
+    return values
+
+
+def decided(node: Node, stated: Parameter, sizes: Mapping[str, int], batch: tuple[int, ...] = ()) -> Unknown:
     """A parameter with its shape, start and bounds, which are checked.
 
     Args:
         node: its input node.
         stated: by the user.
         sizes: what the data determine.
+        batch: the axes of independent fits, which start values may have in front.
 
     Raises:
         ArgumentError: no shape, or a start or bounds that do not fit it or each other.
     """
-    name = node.attributes["name"]
+    name, symbol = node.attributes["name"], node.attributes["symbol"]
+    declared = next((word for word in SIGNS if getattr(symbol, f"is_{word}", None) is True), "")
+    below, above, default = SIGNS.get(declared, (-np.inf, np.inf, 0.0))
+    array = _numbers(f"the start value of {name}", default if stated.initial is None else stated.initial)
+    shape = _shape(node, stated, array, sizes, batch)
+    many = array.ndim > len(shape)
+    starts = _broadcast(f"the start value of {name}", array, (*batch, *shape) if many else shape)
+    if not np.isfinite(starts).all():
+        raise ArgumentError(f"the start value of {name} is not finite: {stated.initial!r}")
+    lower, upper = np.full(shape, below), np.full(shape, above)
+    if stated.bounds is not None:
+        lower, upper = _bounds(name, stated.bounds, shape)
+        if (lower > upper).any():
+            raise ArgumentError(f"the bounds of {name} cross: {stated.bounds}")
+        if stated.initial is None and not stated.fixed:
+            starts = np.clip(starts, lower, upper)
+    if ((starts < lower) | (starts > upper)).any():
+        given = (
+            f"but the symbol is declared {declared}" if stated.bounds is None else f"outside its bounds {stated.bounds}"
+        )
+        raise ArgumentError(f"{name} starts at {default if stated.initial is None else stated.initial}, {given}")
+    implied = stated.bounds is None and bool(np.isfinite(lower).any() or np.isfinite(upper).any())
+    first = np.array(starts.reshape((-1, *shape))[0]) if many else starts
+    return Unknown(symbol, name, first, lower, upper, stated.fixed, implied, starts if many else None)
+
+
+def _shape(
+    node: Node, stated: Parameter, initial: Array, sizes: Mapping[str, int], batch: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The core shape of a parameter, as stated, or that of its start value, or what the data determine."""
+    name, rank = node.attributes["name"], node.type.rank
     needed = {s for d in node.type.shape for s in size_names(d)} - set(sizes)
     if stated.shape is not None:
         shape = tuple(stated.shape)
-    elif np.ndim(stated.initial):
-        shape = np.shape(stated.initial)
+    elif initial.ndim and (initial.ndim <= rank or not batch):
+        shape = initial.shape
+    elif initial.ndim and rank:
+        shape = initial.shape[-rank:]
     elif needed:
         raise ArgumentError(
             f"the shape of {name} is ({', '.join(map(str, node.type.shape))}), and no data determine "
@@ -76,37 +139,33 @@ def decided(node: Node, stated: Parameter, sizes: Mapping[str, int]) -> Unknown:
         )
     else:
         shape = tuple(evaluate_size(d, sizes) for d in node.type.shape)
-    if len(shape) != node.type.rank:
-        used = counted(node.type.rank, "subscript")
-        raise ArgumentError(f"{name} is used with {used}, its start value has shape {shape}")
-    start = _parameter_array(f"the start value of {name}", stated.initial, shape)
-    if not np.isfinite(start).all():
-        raise ArgumentError(f"the start value of {name} is not finite: {stated.initial!r}")
-    low, high = _bounds(name, stated.bounds, shape)
-    if (low > high).any():
-        raise ArgumentError(f"the bounds of {name} cross: {stated.bounds}")
-    if ((start < low) | (start > high)).any():
-        raise ArgumentError(f"{name} starts at {stated.initial}, outside its bounds {stated.bounds}")
-    return Unknown(node.attributes["symbol"], name, start, low, high, stated.fixed)
+    if len(shape) != rank:
+        raise ArgumentError(f"{name} is used with {counted(rank, 'subscript')}, its start value has shape {shape}")
+    return shape
 
 
 def _bounds(name: str, bounds: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    if bounds is None:
-        bounds = (None, None)
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise ArgumentError(f"the bounds of {name} are (lower, upper), got {bounds!r}")
-    low = _parameter_array(f"the lower bound of {name}", -np.inf if bounds[0] is None else bounds[0], shape)
-    high = _parameter_array(f"the upper bound of {name}", np.inf if bounds[1] is None else bounds[1], shape)
+    told = (f"the lower bound of {name}", f"the upper bound of {name}")
+    infinite = (-np.inf, np.inf)
+    low, high = (
+        _broadcast(what, _numbers(what, none if bound is None else bound), shape)
+        for what, bound, none in zip(told, bounds, infinite, strict=True)
+    )
     if np.isnan(low).any() or np.isnan(high).any():
         raise ArgumentError(f"a bound of {name} is NaN")
     return low, high
 
 
-def _parameter_array(what: str, value: Any, shape: tuple[int, ...]) -> Array:
+def _numbers(what: str, value: Any) -> Array:
     try:
-        array = np.asarray(value, dtype=np.float64)
+        return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise ArgumentError(f"{what} is not a number: {value!r}") from None
+
+
+def _broadcast(what: str, array: Array, shape: tuple[int, ...]) -> Array:
     try:
         return np.array(np.broadcast_to(array, shape))
     except ValueError:

@@ -12,7 +12,7 @@ one number for each observation, so some symbols are never parameters unless the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -29,11 +29,18 @@ UNBOUND, INNER = 0, -1  # instead of a sum: nothing binds it, or a sum inside an
 Uses = list[tuple[Any, list[Index | None]]]  # of every element its base and the index of each subscript that varies
 
 
-def require_data(cost: Any, symbols: Mapping[str, Any], sizes: Collection[Any], data: Collection[str]) -> None:
+def require_data(
+    cost: Any,
+    equations: Collection[tuple[Any, Any]],
+    symbols: Mapping[str, Any],
+    sizes: Collection[Any],
+    data: Collection[str],
+) -> None:
     """Refuse to take for a parameter what can only be data.
 
     Args:
-        cost: an expression or an equation.
+        cost: an expression, where there are no equations.
+        equations: what is observed, and its model.
         symbols: of its inputs, by name.
         sizes: the symbols that are sizes.
         data: the names of those that have data.
@@ -43,8 +50,8 @@ def require_data(cost: Any, symbols: Mapping[str, Any], sizes: Collection[Any], 
     """
     names = {symbol: name for name, symbol in symbols.items()}
     told = f"data has {', '.join(data)}" if data else "there are no data"
-    if isinstance(cost, sp.Eq):
-        left = [names[leaf] for leaf in _leaves(cost.lhs) if leaf in names]
+    for observed, _ in equations:
+        left = [names[leaf] for leaf in _leaves(observed) if leaf in names]
         if left and not set(left) & set(data):
             verb = "is" if len(left) == 1 else "are"
             has = "has" if len(left) == 1 else "have"
@@ -52,16 +59,16 @@ def require_data(cost: Any, symbols: Mapping[str, Any], sizes: Collection[Any], 
                 f"{', '.join(left)} {verb} observed in the equation but {has} no data; {told}. "
                 "List the parameters in params if this is meant"
             )
-    found, _ = _subscripted(cost, sizes)
-    observed = {index: name for index, (name, _) in _observed(found, names, data).items()}
+    found, _ = _subscripted([side for equation in equations for side in equation] or [cost], sizes)
+    running = {index: name for index, (name, _) in _observed(found, names, data).items()}
     for name, base in symbols.items():
         uses = [indices for other, indices in found if other == base and any(indices)]
-        shared = [next((index for index in indices if index in observed), None) for indices in uses]
+        shared = [next((index for index in indices if index in running), None) for indices in uses]
         if name not in data and shared and None not in shared:
             first = shared[0]
             assert first is not None
             raise DataError(
-                f"{name} has no data, yet is subscripted by {first[1]} like {observed[first]}, so it is data and no "
+                f"{name} has no data, yet is subscripted by {first[1]} like {running[first]}, so it is data and no "
                 f"parameter; {told}. List it in params to estimate one number for each observation"
             )
 
@@ -79,7 +86,7 @@ def count_observations(
         sizes: numbers for the symbols that are sizes.
         data: by name.
     """
-    found, sums = _subscripted(cost, sizes)
+    found, sums = _subscripted([cost], sizes)
     observed = _observed(found, {symbol: name for name, symbol in symbols.items()}, data)
     ranges: dict[int, dict[Any, int]] = {}
     for (key, symbol), (name, axis) in observed.items():
@@ -120,10 +127,10 @@ def _leaves(expr: Any) -> list[Any]:
     return list(found)
 
 
-def _subscripted(cost: Any, sizes: Collection[Any]) -> tuple[Uses, dict[int, Any]]:
+def _subscripted(roots: Iterable[Any], sizes: Collection[Any]) -> tuple[Uses, dict[int, Any]]:
     """Where the bases stand, and the outermost sums by identity."""
     scopes: list[dict[Any, Index]] = [{}]  # the first is outside of all sums
-    stack, seen = [(cost, 0)], set()
+    stack, seen = [(root, 0) for root in roots], set()
     uses: Uses = []
     sums = {}
     while stack:

@@ -16,10 +16,10 @@ def needed(graph: Graph, nodes: Iterable[int]) -> set[int]:
     return found
 
 
-def extract(graph: Graph, outputs: Mapping[str, int]) -> Graph:
-    """The part of `graph` that computes `outputs`, with only the inputs that it needs."""
+def extract(graph: Graph, outputs: Mapping[str, int], keep: Iterable[int] = ()) -> Graph:
+    """The part of `graph` that computes `outputs`, with only the inputs that it needs, and those in `keep`."""
     builder = Builder()
-    kept = needed(graph, outputs.values())
+    kept = needed(graph, [*outputs.values(), *keep])
     where: dict[int, int] = {}
     for v in graph.order:
         if v in kept:

@@ -53,7 +53,8 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
         A graph with one output per leaf, named by its path (`"out"` for a single expression). `info` holds:
         `"args"`, the nest of arguments with input names as leaves; `"outputs"`, the nest of output names; `"sizes"`,
         size name -> SymPy symbol; `"reaches"`, how far subscripts reach on axes that may be longer; `"extents"`, the
-        numbers of terms of sums, which must not be negative; `"firsts"`, the first elements that subscripts reach.
+        numbers of terms of sums, which must not be negative; `"firsts"`, the first elements that subscripts reach;
+        `"indices"`, for each output the free indices that its first axes stand for.
 
     Raises:
         UnsupportedExpressionError: lists every sub-expression that cannot be lowered.
@@ -89,6 +90,7 @@ def lower(expr: Any, *, args: Any = None, indices: Sequence[Any] = (), assume: A
         "reaches": tuple((_input_name(context, base), axis, size) for base, axis, size in context.reaches),
         "extents": tuple(dict.fromkeys(e for e in context.extents if not isinstance(e, int))),
         "firsts": tuple(dict.fromkeys(context.firsts)),
+        "indices": tuple(tuple(axis.symbol for axis in x.axes) for x in lowered),
     }
     inputs = [context.inputs[leaf].id for leaf in order if leaf not in context.sizes]
     return context.builder.build(inputs, {n: v.id for n, v in zip(names, values, strict=True)}, info)
