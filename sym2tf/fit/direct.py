@@ -18,7 +18,7 @@ from sym2tf.errors import (
 )
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.exact import AUTOMATIC_WORK, LARGEST_WORK, solve_exactly
-from sym2tf.fit.linear import LinearSolution, power_of_two, solve_least_squares, undetermined
+from sym2tf.fit.linear import LOST_FOR, WARNED_FOR, LinearSolution, power_of_two, solve_least_squares, undetermined
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.objective import Objective
 from sym2tf.fit.options import Options
@@ -30,12 +30,6 @@ from sym2tf.lazy import lazy
 optimize = lazy("scipy.optimize")
 
 Array = np.ndarray[Any, Any]
-
-
-LOST_FOR = 1e-12
-"""Condition x eps from which a solution from rounded data may miss the twelfth digit, and is computed exactly."""
-WARNED_FOR = 1e-6
-"""Condition x eps from which a solution that could not be computed exactly is warned about."""
 
 
 def solve_linear(problem: Problem, structure: Structure, residuals: Residuals, options: Options) -> Solution:

@@ -16,8 +16,8 @@ from sym2tf.fit.classify import Structure
 from sym2tf.fit.linear import inverse_root_of, power_of_two
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.options import Options
-from sym2tf.fit.residuals import Residuals, residuals_of
-from sym2tf.fit.solution import Solution, listed
+from sym2tf.fit.residuals import NO_COMMON_VARIANCE, Residuals, residuals_of
+from sym2tf.fit.solution import Solution, Sums, listed
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.wording import counted
 
@@ -70,6 +70,8 @@ class Inference:
         total: the sum of squares about the mean, where the data that say it are gone (streams).
         no_total: why there is none, for such data.
         no_variance: why the squares have no common variance; empty if they have.
+        log_weights: the sum of the logarithms of the weights, for such data; those that all rows share left out unless
+            they are the variances themselves.
     """
 
     covariance: Array | None = None
@@ -87,6 +89,7 @@ class Inference:
     total: float | None = None
     no_total: str = ""
     no_variance: str = ""
+    log_weights: float = 0.0
 
 
 def infer(
@@ -102,6 +105,8 @@ def infer(
     Raises:
         SingularProblemError: the Jacobian at the minimum has not full rank.
     """
+    if solution.sums is not None:
+        return _from_sums(solution, solution.sums, absolute_sigma)
     if residuals is None:
         reason = (
             "standard errors need a sum of squares; if the cost is a negative log-likelihood, say so with "
@@ -124,7 +129,7 @@ def infer(
         F = None
     if F is None and not solution.at_bounds and (solution.success or solution.degenerate):
         try:
-            F, condition = _inverse_root(J, solution.active, problem.names)
+            F, condition = inverse_root_at(J, solution.active, problem.names)
         except SingularProblemError as error:
             raise SingularProblemError(f"at {listed(problem.names, solution.theta)}: {error}") from None
     covariance = stderr = None
@@ -142,6 +147,38 @@ def infer(
         normal=known,
         at=at,
         no_variance=residuals.no_inference,
+    )
+
+
+def _from_sums(solution: Solution, sums: Sums, known: bool) -> Inference:
+    """The same from what a solver that has kept no rows has added up."""
+    count = len(solution.theta)
+    freedom = sums.squares - count
+    penalised = (
+        "the cost adds sums of squares of different weight (a penalty?), whose residuals have no common variance"
+    )
+    reason = penalised if sums.penalised else _undetermined(freedom, sums.squares, known) or unusable(solution)
+    common = sums.common if known else 1.0
+    sigma = None
+    if not sums.penalised and (known or freedom > 0):
+        sigma = 1 / float(np.sqrt(common)) if known else float(np.sqrt(sums.rss / freedom))
+    covariance = stderr = None
+    if solution.inverse_root is not None and sigma is not None and not reason:
+        covariance, stderr = spread(sigma * solution.inverse_root)
+    return Inference(
+        covariance,
+        stderr,
+        reason,
+        sigma=sigma,
+        rss=sums.rss * common,
+        observations=sums.squares,
+        degrees_of_freedom=freedom,
+        condition=solution.condition,
+        normal=known,
+        total=None if sums.total is None else sums.total * common,
+        no_total=sums.no_total,
+        no_variance=NO_COMMON_VARIANCE if sums.penalised else "",
+        log_weights=sums.log_weights + sums.squares * float(np.log(common)),
     )
 
 
@@ -188,7 +225,7 @@ def _sigma(rss: float, r: Array, scale: float, freedom: int, at: Linearisation, 
     return float(np.sqrt(np.square(r / scale).sum() / freedom)) * scale if freedom > 0 else None
 
 
-def _inverse_root(J: Array, active: Array | None, names: tuple[str, ...]) -> tuple[Array, float]:
+def inverse_root_at(J: Array, active: Array | None, names: tuple[str, ...]) -> tuple[Array, float]:
     """F with F F^T = Z (Z^T J^T J Z)^-1 Z^T in columns of unit length, and the condition number.
 
     Raises:
@@ -213,10 +250,15 @@ def _inverse_root(J: Array, active: Array | None, names: tuple[str, ...]) -> tup
 def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int, known: bool) -> str:
     if residuals.no_inference:
         return residuals.no_inference
-    if freedom <= 0 and not known:
-        verb = "leaves" if used == 1 else "leave"
-        return f"{counted(used, 'observation')} {verb} no degrees of freedom to estimate the variance of the residuals"
-    return unusable(solution)
+    return _undetermined(freedom, used, known) or unusable(solution)
+
+
+def _undetermined(freedom: int, used: int, known: bool) -> str:
+    """Why the variance of the residuals cannot be estimated; empty if it can, or need not."""
+    if freedom > 0 or known:
+        return ""
+    verb = "leaves" if used == 1 else "leave"
+    return f"{counted(used, 'observation')} {verb} no degrees of freedom to estimate the variance of the residuals"
 
 
 def unusable(solution: Solution) -> str:

@@ -15,6 +15,10 @@ Array = np.ndarray[Any, Any]
 # Columns that are equal but for the rounding of the data give a smallest singular value of a few eps; the
 # factor is a margin. NIST's Filip, the worst problem that is still one (ratio 5e-11 after scaling), is far above it.
 RANK_TOLERANCE = 32 * np.finfo(np.float64).eps
+LOST_FOR = 1e-12
+"""Condition x eps from which a solution from rounded data may miss the twelfth digit, and is computed exactly."""
+WARNED_FOR = 1e-6
+"""Condition x eps from which a solution that could not be computed exactly is warned about."""
 WIDE_LIMIT = 100_000_000  # rows x columns^2 up to which sums are in long double: about two seconds
 OBJECT_LIMIT = 200_000  # the same where long double is no longer than double, and mpmath stands in
 STEPS = 3  # the first reaches the digits of a double, the second those of a long double

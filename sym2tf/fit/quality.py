@@ -123,7 +123,7 @@ def log_likelihood(inference: Inference, at: Linearisation | None) -> Found:
     if inference.no_variance:
         return None, inference.no_variance
     n = inference.observations or 0
-    logs = 0.0
+    logs = inference.log_weights
     if at is not None and (at.common is None or inference.normal):
         logs = float(np.log(at.weights[at.weights > 0]).sum())
     if inference.normal:

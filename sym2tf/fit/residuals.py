@@ -24,6 +24,10 @@ from sym2tf.passes.pipeline import stabilize
 
 Array = np.ndarray[Any, Any]
 
+NO_COMMON_VARIANCE = (
+    "the cost adds sums of squares of different weight (a penalty?), whose residuals have no common variance"
+)
+
 
 @dataclass(frozen=True)
 class Residuals:
@@ -124,7 +128,7 @@ def inputs_of(graph: Graph, problem: Problem, values: dict[str, Array]) -> dict[
 def _no_inference(rows: tuple[int, ...], common: float | None) -> str:
     if len(rows) == 1 or common is not None:
         return ""
-    return "the cost adds sums of squares of different weight (a penalty?), whose residuals have no common variance"
+    return NO_COMMON_VARIANCE
 
 
 def linearised(graph: Graph, problem: Problem) -> Callable[[Array], tuple[Array, Array]]:

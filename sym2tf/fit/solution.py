@@ -13,6 +13,32 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
+class Sums:
+    """What a solver that saw its rows once, and kept none, knows about all of them.
+
+    Attributes:
+        rss: the sum of the weighted squares, without the weight that all share.
+        squares: how many there are with a weight that is not zero.
+        total: of what is observed, the squares about the mean, in the same way; None, with a reason, where R2 means
+            nothing.
+        no_total: that reason.
+        cost: in full.
+        penalised: the cost adds squares that are none of observations.
+        common: the weight that all share; 1 where weights differ.
+        log_weights: the sum of the logarithms of the weights; 0 where all share one.
+    """
+
+    rss: float
+    squares: int
+    total: float | None
+    no_total: str
+    cost: float
+    penalised: bool
+    common: float
+    log_weights: float
+
+
+@dataclass(frozen=True)
 class Solution:
     """Where a solver ended.
 
@@ -33,6 +59,7 @@ class Solution:
             where there are none.
         stopped: who ended the fit before its solver did: `"callback"`, `"validation"` (early stopping) or `"Ctrl-C"`;
             empty if nobody.
+        sums: of all rows, where the solver has not kept them.
     """
 
     theta: Array
@@ -51,6 +78,7 @@ class Solution:
     hessian: Array | None = field(default=None, repr=False)
     active: Array | None = field(default=None, repr=False)
     stopped: str = ""
+    sums: Sums | None = None
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:

@@ -1,0 +1,313 @@
+"""Linear least squares in one pass over batches of rows, in memory that does not grow with their number.
+
+The batches come from a stream, or are slices of data at hand that are too many for a Jacobian of all rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sym2tf.errors import ArgumentError, DataError, FitWarning, ShapeError, SubscriptError, warn
+from sym2tf.fit.blocks import Run, Squares, nothing, running, squares_of
+from sym2tf.fit.classify import Structure
+from sym2tf.fit.columns import integers, numbers
+from sym2tf.fit.inputs import Inputs
+from sym2tf.fit.linear import WARNED_FOR, power_of_two, require_rank
+from sym2tf.fit.options import Options
+from sym2tf.fit.separable import Separable, separate
+from sym2tf.fit.solution import Solution, Sums
+from sym2tf.fit.statement import Problem
+from sym2tf.fit.triangle import absorbed
+from sym2tf.fit.wording import counted
+from sym2tf.ir.types import Kind
+from sym2tf.lazy import lazy
+
+optimize = lazy("scipy.optimize")
+
+Array = np.ndarray[Any, Any]
+
+IN_BLOCKS_FROM = 5_000_000
+"""Rows x (parameters + 1) from which data at hand are gone through in blocks. Their Jacobian would take 40 MB, and
+several times that while it is factored."""
+BLOCK = 100_000  # rows of data at hand that are evaluated at once
+SPANNED = 1e-13  # the squared distance, per row, of a constant from the span of the columns, from which it is one
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is left of the rows that have been seen.
+
+    Attributes:
+        factor: (p + 2, p + 2), triangular, of the rows `[J | r | 1]`, each times the root of its weight.
+        rows: of the data.
+        squares: how many there are with a weight that is not zero.
+        weight, mean, spread: of what is observed: the sum of the weights, the mean, the squares about it.
+        log_weights: the sum of the logarithms of the weights.
+        constant: what the cost adds to the squares.
+    """
+
+    factor: Array
+    rows: int = 0
+    squares: int = 0
+    weight: float = 0.0
+    mean: float = 0.0
+    spread: float = 0.0
+    log_weights: float = 0.0
+    constant: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be computed for every batch.
+
+    Attributes:
+        problem, own: whose cost it is.
+        data, rest: its squares that depend on observations, and others.
+        weighted: rows do not all have the same weight.
+        total: why there is no sum of squares about the mean; empty if there is one.
+        sides: what is observed and the model, where it is known.
+        guess: the number of rows for which weights are computed until the true one is known.
+    """
+
+    problem: Problem
+    own: Separable
+    data: Squares
+    rest: Squares
+    weighted: bool
+    total: str
+    sides: Run
+    guess: int
+
+    def at(self, batch: Mapping[str, Array], total: int) -> tuple[dict[str, Array], dict[str, int]]:
+        """Inputs at theta = 0 and sizes, for a batch of so many rows in all: a mean is one over all of them."""
+        problem = self.problem
+        zero = problem.unpacked(np.zeros(self.data.count))
+        inputs = {**problem.data, **batch, **problem.fixed, **zero, self.own.total: np.asarray(total)}
+        return inputs, {**problem.bound, self.own.observations: self.own.number(batch)}
+
+
+def solve_stream(problem: Problem, structure: Structure, batches: Iterable[Mapping[Any, Any]]) -> Solution:
+    """The minimum over all rows of all batches, each of which is gone through once.
+
+    Args:
+        problem: stated for the first batch.
+        structure: residuals linear in the parameters.
+        batches: mappings like the first, which is among them; of any lengths.
+
+    Raises:
+        ArgumentError: the cost is no sum over the rows.
+        DataError: a batch that is not like the first, with its number; fewer rows than parameters.
+        SingularProblemError: the data do not determine all parameters; names the combinations.
+        FitError: the model is not defined at some data.
+    """
+    own = separate(problem)
+    return _solved(problem, structure, own, _converted(problem, own, batches), "the data come in batches")
+
+
+def solve_in_blocks(problem: Problem, structure: Structure) -> Solution | None:
+    """The same for data at hand, some rows at a time; None where the cost is no sum over rows."""
+    try:
+        own = separate(problem)
+    except ArgumentError:
+        return None
+    count = problem.bound[own.observations]
+
+    def blocks() -> Iterator[Mapping[str, Array]]:
+        for start in range(0, count, BLOCK):
+            yield own.rows_of(problem.data, slice(start, min(start + BLOCK, count)))
+
+    return _solved(problem, structure, own, blocks(), f"{count} rows are many for one matrix")
+
+
+def _solved(
+    problem: Problem, structure: Structure, own: Separable, batches: Iterator[Mapping[str, Array]], why: str
+) -> Solution:
+    data, rest = squares_of(problem, own, "data"), squares_of(problem, own, "rest")
+    weighted = not (data.alike and data.blocks == 1 and not rest.blocks)
+    total = _no_total(structure, data, rest)
+    sides = nothing if structure.model is None else running(structure.model.graph)
+    plan = _Plan(problem, own, data, rest, weighted, total, sides, own.number(problem.data))
+    m = len(problem.names) + 2
+    seen, number = _Seen(np.zeros((m, m))), 0
+    batch: Mapping[str, Array] = {}
+    for number, batch in enumerate(batches, 1):
+        seen = _with_batch(plan, seen, batch, f"batch {number - 1}, from row {seen.rows}")
+    if not seen.rows:
+        raise DataError("data hold no rows")
+    seen, factor = _finished(plan, seen, batch)
+    batched = counted(number, "batch", "batches")
+    described = f"QR factorisation of one batch of rows after the other (one pass, {seen.rows} rows in {batched})"
+    because = "because the cost is a sum of squares of residuals linear in the parameters and"
+    return _minimum(plan, seen, factor, f"{described}, {because} {why}")
+
+
+def _with_batch(plan: _Plan, seen: _Seen, batch: Mapping[str, Array], where: str) -> _Seen:
+    inputs, sizes = plan.at(batch, plan.guess)
+    try:
+        block = plan.data.block(inputs, sizes, weighted=plan.weighted, where=where)
+        constant = 0.0 if plan.data.constant is None else float(plan.data.constant(inputs, sizes)["out"])
+    except (ShapeError, SubscriptError) as error:
+        raise DataError(f"{where}: {error}") from error
+    one = block[:, -1]
+    observed = {} if plan.total else _observed(plan, inputs, sizes, one, seen)
+    return replace(
+        seen,
+        factor=absorbed(seen.factor, block),
+        rows=seen.rows + plan.own.number(batch),
+        squares=seen.squares + int(np.count_nonzero(one)),
+        log_weights=seen.log_weights + (2 * float(np.log(one[one > 0]).sum()) if plan.weighted else 0.0),
+        constant=seen.constant + constant,
+        **observed,
+    )
+
+
+def _observed(
+    plan: _Plan, inputs: Mapping[str, Array], sizes: Mapping[str, int], root: Array, seen: _Seen
+) -> dict[str, float]:
+    """Weight, mean and squares about it with more rows: Chan, Golub, LeVeque, The American Statistician 37 (1983)."""
+    found = plan.sides(inputs, sizes)
+    y = np.broadcast_arrays(found["observed"], found["model"])[0].ravel() * 1.0
+    w = np.square(root)
+    weight = float(w.sum())
+    mean = float(w @ y) / weight if weight else 0.0
+    spread = float(w @ np.square(y - mean))
+    both = seen.weight + weight
+    if not both:
+        return {}
+    shift = mean - seen.mean
+    return {
+        "weight": both,
+        "mean": seen.mean + shift * weight / both,
+        "spread": seen.spread + spread + shift**2 * seen.weight * weight / both,
+    }
+
+
+def _finished(plan: _Plan, seen: _Seen, batch: Mapping[str, Array]) -> tuple[_Seen, Array]:
+    """With the true number of rows in the weights, and with what stands beside the sum over the rows."""
+    before, after = (plan.data.weight(*plan.at(batch, total), where="the data") for total in (plan.guess, seen.rows))
+    used = before > 0
+    ratios = after[used] / before[used]
+    ratio = float(ratios[0]) if ratios.size else 1.0
+    if not np.allclose(ratios, ratio, rtol=1e-12, atol=0):
+        raise ArgumentError(
+            "the number of rows changes the weights of the squares relative to each other, and it is known only when "
+            "all have been seen: state the cost without it"
+        )
+    factor = seen.factor * np.sqrt(ratio) if plan.weighted else seen.factor
+    seen = replace(seen, constant=seen.constant * ratio)
+    if plan.weighted:
+        logs = seen.log_weights + seen.squares * float(np.log(ratio))
+        seen = replace(seen, spread=seen.spread * ratio, log_weights=logs)
+    inputs, sizes = plan.at(batch, seen.rows)
+    if plan.rest.constant is not None:
+        seen = replace(seen, constant=seen.constant + float(plan.rest.constant(inputs, sizes)["out"]))
+    if plan.rest.blocks:
+        block = plan.rest.block(inputs, sizes, weighted=True, where="what is added to the sum over the rows")
+        factor = absorbed(factor, block)
+        seen = replace(seen, squares=seen.squares + len(block))
+    return replace(seen, weight=1.0 if plan.weighted else float(after[0])), factor
+
+
+def _minimum(plan: _Plan, seen: _Seen, factor: Array, solver: str) -> Solution:
+    problem, p = plan.problem, plan.data.count
+    if seen.squares < p:
+        raise DataError(
+            f"{counted(p, 'parameter')} but only {counted(seen.squares, 'observation')}: too few to determine the "
+            f"parameters{problem.hint}"
+        )
+    R, q = factor[:p, :p], factor[:p, p]
+    scale, unit = power_of_two(np.abs(R).max(axis=0, initial=0)), power_of_two(np.abs(factor[:, p]).max())
+    condition = require_rank(R / scale, scale, problem.names)
+    if condition * np.finfo(float).eps > WARNED_FOR:
+        warn(FitWarning, f"the condition number {condition:.2g} leaves few digits of the estimates")
+    F = np.linalg.solve(R / scale, np.eye(p)) / scale[:, None]
+    theta = -np.linalg.solve(R / scale, q / unit) * (unit / scale)
+    low, high = problem.packed("lower"), problem.packed("upper")
+    stopped: tuple[str, ...] = ()
+    if ((theta < low) | (theta > high)).any():
+        found = optimize.lsq_linear(R / scale, -q / unit, (low * scale / unit, high * scale / unit), "bvls", tol=1e-14)
+        theta = np.clip(found.x * (unit / scale), low, high)
+        stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
+        solver = (
+            f"bounded least squares (scipy.optimize.lsq_linear), because a bound excludes the free minimum; {solver}"
+        )
+    left = R @ theta + q
+    rss = float(left @ left) + float(factor[p, p]) ** 2
+    reason = _reason(plan, factor)
+    sums = Sums(
+        rss, seen.squares, None if reason else seen.spread, reason, seen.weight * rss + seen.constant,
+        plan.rest.blocks > 0, seen.weight, seen.log_weights,
+    )  # fmt: skip
+    return Solution(
+        theta, solver, True, "solved in one pass", 1, 1, 2 * seen.weight * (R.T @ left), condition,
+        None if stopped else F, at_bounds=stopped, sums=sums,
+    )  # fmt: skip
+
+
+def _reason(plan: _Plan, factor: Array) -> str:
+    """Why there is no R2."""
+    p = plan.data.count
+    distance = np.square(factor[p:, p + 1]).sum()
+    if plan.total or distance <= SPANNED * np.square(factor[:, p + 1]).sum():
+        return plan.total
+    return "the model cannot move by a constant (it has no intercept)"
+
+
+def _no_total(structure: Structure, data: Squares, rest: Squares) -> str:
+    if structure.model is None:
+        return structure.no_model
+    return "the cost adds several sums of squares" if data.blocks + rest.blocks > 1 else ""
+
+
+def in_blocks(problem: Problem, structure: Structure, options: Options) -> bool:
+    """Whether data at hand are to be gone through some rows at a time."""
+    largest = max((a.shape[0] for a in problem.data.values() if a.ndim), default=1)
+    return (
+        structure.kind == "linear least squares"
+        and largest * (len(problem.names) + 1) >= IN_BLOCKS_FROM
+        and options.method in (None, "qr")
+        and not problem.constraints
+    )
+
+
+def _converted(problem: Problem, own: Separable, batches: Iterable[Mapping[Any, Any]]) -> Iterator[Mapping[str, Array]]:
+    """The batches by input name, checked, with the numbers of their rows where the cost uses these."""
+    inputs = Inputs(problem.graph)
+    graph = problem.graph
+    seen, known = 0, set[Any]()
+    for number, batch in enumerate(batches):
+        where = f"batch {number}, from row {seen}"
+        known = known or set(batch)
+        if not known.issuperset(batch):
+            raise DataError(f"{where}: there is {', '.join(map(str, set(batch) - known))}, which the first batch lacks")
+        given = {name: batch[key] for key in batch if (name := inputs.find(key)) is not None and name in problem.data}
+        missing = [name for name in own.axes if name not in given]
+        if missing:
+            raise DataError(f"{where}: there is no {', '.join(missing)}")
+        found = dict(problem.data)
+        if not any(np.size(given[name]) for name in own.axes):
+            continue  # a batch without rows
+        for name, value in given.items():
+            type_ = graph[inputs.nodes[name]].type
+            try:
+                array = numbers(name, value)
+                found[name] = integers(name, array) if type_.kind is Kind.INTEGER else array
+            except DataError as error:
+                raise DataError(f"{where}: {error}") from error
+            if array.ndim != type_.rank:
+                raise DataError(
+                    f"{where}: {name} has shape {array.shape}, {counted(type_.rank, 'axis', 'axes')} are due"
+                )
+        lengths = {name: found[name].shape[axis] for name, axis in own.axes.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise DataError(f"{where}: lengths differ: {told}")
+        rows = next(iter(lengths.values()))
+        if own.rows is not None:
+            found[own.rows] = np.arange(seen, seen + rows)
+        seen += rows
+        yield found
