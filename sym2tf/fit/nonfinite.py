@@ -121,7 +121,7 @@ def _shrunk(mask: Array, shape: tuple[int, ...]) -> Array:
     """What a mask says of an operand that was stretched to the mask's shape."""
     extra = mask.ndim - len(shape)
     found = mask.any(axis=tuple(range(extra)))
-    stretched = tuple(k for k, length in enumerate(shape) if length == 1 and found.shape[k] != 1)
+    stretched: Any = tuple(k for k, length in enumerate(shape) if length == 1 and found.shape[k] != 1)
     return np.asarray(found.any(axis=stretched, keepdims=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -13,6 +14,7 @@ from sym2tf.backends.tensorflow.tensorboard import EventFile
 from sym2tf.errors import ArgumentError, DataError
 from sym2tf.fit.checkpoint import Checkpoint, identity
 from sym2tf.fit.monitor import Monitor, Step, StopFit, Watcher
+from sym2tf.fit.nonfinite import explain
 from sym2tf.fit.objective import Objective
 from sym2tf.fit.options import Options
 from sym2tf.fit.progress import progress_line
@@ -103,6 +105,16 @@ def where_stopped(problem: Problem, monitor: Monitor, stop: StopFit | KeyboardIn
         gradient,
         stopped=reason,
     )
+
+
+def with_undefined(solution: Solution, problem: Problem, monitor: Monitor) -> Solution:
+    """A solution that says, where its solver gave up, what was not defined on the way."""
+    if solution.success or solution.stopped or monitor.undefined is None:
+        return solution
+    because = explain(problem, monitor.undefined)
+    if not because:
+        return solution
+    return replace(solution, message=f"{solution.message}; on the way the cost was not finite: {because}")
 
 
 def _cost_of(validation: Problem, problem: Problem) -> Callable[[Array], float]:
