@@ -154,10 +154,7 @@ def _from_sums(solution: Solution, sums: Sums, known: bool) -> Inference:
     """The same from what a solver that has kept no rows has added up."""
     count = len(solution.theta)
     freedom = sums.squares - count
-    penalised = (
-        "the cost adds sums of squares of different weight (a penalty?), whose residuals have no common variance"
-    )
-    reason = penalised if sums.penalised else _undetermined(freedom, sums.squares, known) or unusable(solution)
+    reason = NO_COMMON_VARIANCE if sums.penalised else _undetermined(freedom, sums.squares, known) or unusable(solution)
     common = sums.common if known else 1.0
     sigma = None
     if not sums.penalised and (known or freedom > 0):
