@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -50,11 +50,7 @@ class BatchCost:
         free = tuple(u.name for u in problem.free)
         compiled = CompiledFunction(own.graph, dtype=self.dtype, name="cost", title="cost of a batch")
         function = compiled.value_and_gradient(free)
-        sizes = {
-            n: problem.bound[n]
-            for n, required in function.sizes.items()
-            if n in problem.bound and n != own.observations and (required or n in problem.sizes)
-        }
+        sizes = {n: s for n, s in given_sizes(function, problem).items() if n != own.observations}
         return BatchFunction(
             function,
             function.arguments,
@@ -120,6 +116,18 @@ class BatchCost:
         inverse = np.allclose(one["data"], 3 * three["data"], rtol=1e-12, atol=0)
         return "mean" if same and inverse else "needed"
 
+    def on_replicas(self, strategy: Any) -> Callable[[Mapping[str, Array]], tuple[float, list[Array]]]:
+        """Cost and gradients over all data at parameters by name, by replicas that share the observations."""
+        resident = self.function.resident(self.numbered(self.problem.data), self.count, None, strategy)
+        names, shapes = self.function.free, self.function.shapes
+        ends = np.cumsum([int(np.prod(s)) for s in shapes])[:-1]
+
+        def at(inputs: Mapping[str, Array]) -> tuple[float, list[Array]]:
+            value, flat = resident(np.concatenate([np.ravel(inputs[n]) for n in names]))
+            return value, [part.reshape(s) for part, s in zip(np.split(flat, ends), shapes, strict=True)]
+
+        return at
+
     def blocks(self, data: Mapping[str, Array], rows: int) -> Iterator[dict[str, Array]]:
         """All rows in order, so many at once."""
         whole = self.numbered(data)
@@ -154,6 +162,15 @@ class BatchCost:
 
 def _prefix(array: Array, axis: int, count: int) -> Array:
     return array if array.shape[axis] == count else taken(array, slice(count), axis)
+
+
+def given_sizes(function: CompiledFunction, problem: Problem) -> dict[str, int]:
+    """The sizes that a function must be given, and those that the user has stated."""
+    return {
+        n: problem.bound[n]
+        for n, required in function.sizes.items()
+        if n in problem.bound and (required or n in problem.sizes)
+    }
 
 
 def batch_cost(problem: Problem, dtype: str) -> BatchCost:

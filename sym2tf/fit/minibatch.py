@@ -51,7 +51,13 @@ def is_stochastic(options: Options) -> bool:
 
 
 def of_this_worker(options: Options) -> Options:
-    """The options for this process: of the workers of a strategy the first alone writes files and shows progress."""
+    """The options for this process: of the workers of a strategy the first alone writes files and shows progress.
+
+    Raises:
+        ArgumentError: there is no such device, or no such strategy.
+    """
+    if options.device is not None or options.strategy is not None:
+        require_device(options.device, options.strategy)
     if options.strategy is None or is_chief(options.strategy):
         return options
     return replace(options, checkpoint=None, tensorboard=None, progress=False)
@@ -181,11 +187,10 @@ def train(
         stream: the batches; None for data at hand.
 
     Raises:
-        ArgumentError: the cost is no sum over observations; an unknown method or device.
+        ArgumentError: the cost is no sum over observations; an unknown method.
         DataError: a stream that would have to be gone through again, and cannot.
         FitError: the cost is not finite; a worker of the strategy is gone.
     """
-    require_device(options.device, options.strategy)
     cost = batch_cost(problem, options.dtype)
     source = _AtHand(cost, options) if stream is None else _Streamed(cost, options, stream)
     with placed(options.device):

@@ -15,6 +15,7 @@ from sym2tf.fit.task import Task
 Array = np.ndarray[Any, Any]
 
 GRADIENT_TOLERANCE = 1e-6  # of the scaled gradient where there is no Hessian
+SINGLE_TOLERANCE = 1e-3  # the same where the cost is evaluated in single precision
 POLISHING = 12
 RANK = 32 * np.finfo(float).eps  # of a scaled eigenvalue, by parameters: below it, there is no curvature
 BENT = 1e-6  # of a negative eigenvalue, relative to the largest: above it, the point is a saddle
@@ -86,7 +87,8 @@ def remaining(task: Task, theta: Array) -> float:
     if not task.has_hessian:
         free = ~task.active(theta, g)
         projected = np.abs(g[free] * np.maximum(np.abs(theta[free]), 1)).max(initial=0)
-        return float(projected / (GRADIENT_TOLERANCE * max(abs(value), 1e-300)))
+        tolerance = GRADIENT_TOLERANCE if task.options.dtype == "float64" else SINGLE_TOLERANCE
+        return float(projected / (tolerance * max(abs(value), 1e-300)))
     found = newton_step(task, theta)
     if found is None:
         return np.inf

@@ -12,9 +12,12 @@ import numpy as np
 
 from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import program
+from sym2tf.backends.tensorflow.placement import on_device
 from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import DifferentiationError
+from sym2tf.fit.batchcost import batch_cost, given_sizes
 from sym2tf.fit.monitor import Monitor
+from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import inputs_of
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.subgraphs import extract
@@ -77,7 +80,7 @@ class Objective:
         self.wrt = [nodes[name] for name in self._free]
         size = _size(problem)
         self._small = size * sum(u.initial.size for u in problem.free) ** 2 < OPTIMIZED_FROM
-        self.engine = engine_of(problem)
+        self.engine = engine_of(problem, monitor.options)
         self._compute = self._tensorflow() if self.engine == "TensorFlow" else self._numpy()
         self._hessian: Program | None = None
         self._product: Program | None = None
@@ -94,15 +97,16 @@ class Objective:
         return run
 
     def _tensorflow(self) -> Callable[[dict[str, Array]], tuple[Any, list[Any]]]:
+        options = self.monitor.options
+        if options.strategy is not None:
+            return batch_cost(self.problem, options.dtype).on_replicas(options.strategy)
         info = {**self.graph.info, "outputs": "out"}
         graph = Graph(self.graph.nx, self.graph.inputs, self.graph.outputs, info)
-        function = CompiledFunction(graph, title="cost").value_and_gradient(tuple(self._free))
-
-        def run(inputs: dict[str, Array]) -> tuple[Any, list[Any]]:
-            value, gradient = function(*(inputs[name] for name in function.arguments))
-            return value.numpy(), [g.numpy() for g in gradient]
-
-        return run
+        function = CompiledFunction(graph, dtype=options.dtype, title="cost").value_and_gradient(tuple(self._free))
+        known = {**self.problem.data, **self.problem.fixed}
+        held = {name: known[name] for name in function.arguments if name not in self._free}
+        sizes = given_sizes(function, self.problem)
+        return on_device(function, function.arguments, held, sizes, options.dtype, options.device)
 
     def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
         """The cost and its gradient; remembers the last point, since optimisers ask for both in turn."""
@@ -170,9 +174,10 @@ class Objective:
         return np.concatenate([np.asarray(found[name], np.float64).ravel() for name in names])
 
 
-def engine_of(problem: Problem) -> str:
-    """What evaluates the cost: `"NumPy"`, or `"TensorFlow"` where the data are large."""
-    return "TensorFlow" if _size(problem) >= TENSORFLOW_FROM else "NumPy"
+def engine_of(problem: Problem, options: Options) -> str:
+    """What evaluates the cost: `"NumPy"`, or `"TensorFlow"` where the data are large or an option asks for it."""
+    asked = options.device is not None or options.strategy is not None or options.dtype != "float64"
+    return "TensorFlow" if asked or _size(problem) >= TENSORFLOW_FROM else "NumPy"
 
 
 def _size(problem: Problem) -> int:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from sym2tf.errors import ArgumentError, FitError
-from sym2tf.fit import varpro
+from sym2tf.fit import robust_loss, varpro
 from sym2tf.fit.classify import Structure
-from sym2tf.fit.descent import Search, descend, require_start, solution
+from sym2tf.fit.constrained import slsqp, trust_constr
+from sym2tf.fit.descent import End, Search, descend, require_start, solution
 from sym2tf.fit.direct import solve_linear, solve_quadratic
 from sym2tf.fit.iterative import l_bfgs_b, trust_exact, trust_krylov
 from sym2tf.fit.minibatch import is_stochastic, solve_minibatch
 from sym2tf.fit.monitor import Monitor
+from sym2tf.fit.multistart import from_all, starts
 from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import Residuals
 from sym2tf.fit.solution import Solution
@@ -25,6 +29,7 @@ from sym2tf.fit.squares import levenberg_marquardt, trust_region_reflective
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.task import KRYLOV_LIMIT, Task
 
+Array = np.ndarray[Any, Any]
 Words = Callable[[Task], str]
 
 
@@ -68,8 +73,27 @@ def _first(*checks: Words) -> Words:
     return lambda task: next((said for check in checks if (said := check(task))), "")
 
 
+def _related(task: Task) -> str:
+    return "the parameters have constraints, which it does not know" if task.constrained else ""
+
+
+def _unrelated(task: Task) -> str:
+    return "" if task.constrained else "there are no constraints"
+
+
+def _no_product(task: Task) -> str:
+    return "" if task.has_product else "the cost has no second derivative"
+
+
 def _squares_because(task: Task) -> str:
     return "the cost is a sum of squares of residuals that are not linear in the parameters"
+
+
+def _linear_because(task: Task) -> str:
+    if task.problem.starts_given:
+        return ""
+    names = ", ".join(varpro.linear_parameters(task.problem, task.structure))
+    return f"the cost is a sum of squares, whose residuals are linear in {names}, and no start values are given"
 
 
 def _smooth_because(task: Task) -> str:
@@ -92,43 +116,65 @@ def _never(task: Task) -> str:
 
 SOLVERS = (
     Solver(
+        "varpro",
+        "variable projection (through SciPy's least_squares) with the symbolic Jacobian",
+        varpro.variable_projection,
+        _first(_related, _not_squares, varpro.why_not),
+        _linear_because,
+    ),
+    Solver(
         "lm",
         "Levenberg-Marquardt (MINPACK, through SciPy) with the symbolic Jacobian",
         levenberg_marquardt,
-        _first(_not_squares, _bounded),
+        _first(_related, _not_squares, _bounded),
         _squares_because,
     ),
     Solver(
         "trf",
         "trust region reflective (SciPy's least_squares) with the symbolic Jacobian",
         trust_region_reflective,
-        _not_squares,
+        _first(_related, _not_squares),
         lambda task: f"{_squares_because(task)}, which have bounds",
     ),
     Solver(
-        "varpro",
-        "variable projection (through SciPy's least_squares) with the symbolic Jacobian",
-        varpro.variable_projection,
-        _first(_not_squares, varpro.why_not),
-        _never,
+        "trf",
+        "trust region reflective (SciPy's least_squares with the symbolic loss) with the symbolic Jacobian",
+        robust_loss.m_estimation,
+        _first(_related, robust_loss.why_not),
+        lambda task: f"the cost is a sum of losses of residuals, {task.problem.loss.name if task.problem.loss else ''}",
     ),
     Solver(
         "trust-exact",
         "trust region with the symbolic Hessian (SciPy's trust-exact)",
         trust_exact,
-        _first(_bounded, _few),
+        _first(_related, _bounded, _few),
         _smooth_because,
     ),
     Solver(
         "trust-krylov",
         "trust region with products of the symbolic Hessian with vectors (SciPy's trust-krylov)",
         trust_krylov,
-        _first(_bounded, lambda task: "" if task.has_product else "the cost has no second derivative"),
+        _first(_related, _bounded, _no_product),
         _krylov_because,
     ),
-    Solver("l-bfgs-b", "L-BFGS-B (SciPy) with the symbolic gradient", l_bfgs_b, _never, _many_because),
+    Solver("l-bfgs-b", "L-BFGS-B (SciPy) with the symbolic gradient", l_bfgs_b, _related, _many_because),
+    Solver(
+        "slsqp",
+        "sequential least squares programming (SciPy's SLSQP) with symbolic derivatives",
+        slsqp,
+        _unrelated,
+        lambda task: "there are constraints" if task.count <= SLSQP_LIMIT else "",
+    ),
+    Solver(
+        "trust-constr",
+        "trust region for constraints (SciPy's trust-constr) with symbolic derivatives",
+        trust_constr,
+        _unrelated,
+        lambda task: f"there are constraints and {task.count} parameters",
+    ),
 )
-RESORTS = ("varpro", "trust-exact", "l-bfgs-b")  # where the solver of a sum of squares fails
+SLSQP_LIMIT = 200  # parameters up to which its dense matrices are cheap
+RESORTS = ("varpro", "lm", "trust-exact", "l-bfgs-b", "trust-constr")  # where the solver of squares, or of constraints, fails
 DIRECT = {  # what solves in one step -> of what
     "qr": "sums of squares of residuals that are linear in the parameters",
     "exact": "sums of squares of residuals that are linear in the parameters",
@@ -175,8 +221,10 @@ def _directly(
 ) -> Solution | None:
     """The minimum of a quadratic cost in one step; None where there is no such step, or another method is asked for."""
     method = options.method
+    if problem.constraints and method is None:
+        return None
     linear = structure.kind == "linear least squares" and residuals is not None
-    if method not in (None, *DIRECT):
+    if method not in (None, *DIRECT) or (method is None and options.strategy is not None):
         return None
     if linear and residuals is not None and method != "newton":
         return solve_linear(problem, structure, residuals, options)
@@ -195,24 +243,35 @@ def _directly(
 
 def _iteratively(task: Task) -> Solution:
     chosen, because = _chosen(task)
-    theta = np.clip(task.problem.packed("initial"), task.low, task.high)
-    require_start(task, theta)
     others = _others(task, chosen)
-    end = descend(task, chosen.search, lambda: [other.search for other in others()], theta)
+    task.monitor.solver = f"{chosen.title}, because {because}"
+
+    def descent(theta: Array) -> End:
+        require_start(task, theta)
+        return descend(task, chosen.search, lambda: [other.search for other in others()], theta)
+
+    theta = np.clip(task.problem.packed("initial"), task.low, task.high)
+    count = task.options.multistart
+    found = None if count is None else from_all(task, starts(task, count, task.options.seed), descent)
+    end = descent(theta) if found is None else found.best
     names = [chosen.title, *(other.title for other in (others() if end.searches > 1 else ()))]
     text = ", then ".join(names[: end.searches])
     if end.newton:
         text += ", then Newton steps with the symbolic Hessian"
-    return solution(task, end, f"{text}, because {because}; evaluated by {task.engine}")
+    answer = solution(task, end, f"{text}, because {because}; evaluated by {task.engine}")
+    if found is None:
+        return answer
+    return replace(answer, minima=found.minima, message=f"{answer.message}; {found.told}")
 
 
 def _others(task: Task, chosen: Solver) -> Callable[[], list[Solver]]:
     """What to try where the solver of a sum of squares fails; looked for only then, since it takes a Hessian."""
 
     def found() -> list[Solver]:
-        if task.options.method is not None or not task.squares:
+        if task.options.method is not None or not (task.squares or task.constrained or task.problem.loss is not None):
             return []
-        return [solver for solver in SOLVERS if solver.method in RESORTS and not solver.unfit(task)][:2]
+        usable = (s for s in SOLVERS if s is not chosen and s.method in RESORTS and not s.unfit(task))
+        return list(islice(usable, 2))
 
     return found
 
@@ -224,18 +283,21 @@ def _chosen(task: Task) -> tuple[Solver, str]:
         ArgumentError: no solver has the name that is asked for, or it does not fit.
     """
     method = task.options.method
+    if method is None and (because := _first_order_because(task.options)):
+        return SOLVERS[-1], because
     if method is None:
         for solver in SOLVERS:
             if not solver.unfit(task) and (because := solver.reason(task)):
                 return solver, because
-    found = next((solver for solver in SOLVERS if solver.method == method), None)
-    if found is None:
+    named = [solver for solver in SOLVERS if solver.method == method]
+    if not named:
         names = ", ".join([*DIRECT, *(solver.method for solver in SOLVERS)])
         raise ArgumentError(
             f"method={method!r} is none of the solvers {names}; Keras optimisers need mini-batches: give batch_size"
         )
-    why = found.unfit(task)
-    if why:
+    found = next((solver for solver in named if not solver.unfit(task)), None)
+    if found is None:
+        why = named[0].unfit(task)
         fit = ", ".join(solver.method for solver in SOLVERS if not solver.unfit(task))
         raise ArgumentError(f"method={method!r} does not fit here: {why}. What fits: {fit}")
     return found, f"method={method!r} asks for it"

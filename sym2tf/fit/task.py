@@ -31,14 +31,12 @@ class Run:
         iterations: what it took.
         said: what the optimiser says about it.
         success: whether it says that it has converged; whether it has is judged apart.
-        active: (m, p), gradients of the constraints that hold with equality there.
     """
 
     theta: Array
     iterations: int
     said: str
     success: bool
-    active: Array | None = None
 
 
 class Task:
@@ -76,6 +74,11 @@ class Task:
         return bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
 
     @property
+    def constrained(self) -> bool:
+        """Whether relations between parameters are to hold."""
+        return bool(self.problem.constraints)
+
+    @property
     def count(self) -> int:
         """How many numbers are to be estimated."""
         return len(self.low)
@@ -97,7 +100,7 @@ class Task:
     @property
     def engine(self) -> str:
         """What evaluates: the residuals are NumPy's."""
-        return engine_of(self.problem)
+        return engine_of(self.problem, self.options)
 
     @cached_property
     def squares(self) -> bool:
@@ -166,6 +169,8 @@ class Task:
     @cached_property
     def has_hessian(self) -> bool:
         """Whether the Hessian is formed: there are few parameters, and second derivatives, finite at the start."""
+        if self.options.strategy is not None or self.options.dtype != "float64":
+            return False  # NumPy would evaluate it, alone and in other digits than the cost
         if len(self.low) > NEWTON_LIMIT or self.size * len(self.low) ** 2 > HESSIAN_ELEMENTS:
             return False
         if not self.objective.prepare_hessian():

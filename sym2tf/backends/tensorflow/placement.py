@@ -42,6 +42,35 @@ def placed(device: str | None) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if device is None else tf.device(device)
 
 
+def on_device(
+    function: Callable[..., Any],
+    arguments: Sequence[str],
+    data: Mapping[str, Array],
+    sizes: Mapping[str, int],
+    dtype: str,
+    device: str | None,
+) -> Callable[[Mapping[str, Array]], tuple[Any, list[Any]]]:
+    """Value and gradients at the further arguments by name; data are put on the device once.
+
+    Args:
+        function: `(*arguments, **sizes) -> (value, gradients)`.
+        arguments: their names, in order.
+        data: those that stay the same.
+        sizes: what goes by name.
+        dtype: of real numbers.
+        device: where; None leaves that to TensorFlow.
+    """
+    with placed(device):
+        held = {n: tf.constant(a, dtype if a.dtype.kind == "f" else tf.int64) for n, a in data.items()}
+
+    def at(inputs: Mapping[str, Array]) -> tuple[Any, list[Any]]:
+        with placed(device):
+            value, gradients = function(*(held[n] if n in held else inputs[n] for n in arguments), **sizes)
+        return value.numpy(), [g.numpy() for g in gradients]
+
+    return at
+
+
 def is_chief(strategy: Any) -> bool:
     """Whether this process is the one of a strategy that writes files."""
     resolver = None if strategy is None else strategy.cluster_resolver
