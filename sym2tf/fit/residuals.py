@@ -121,8 +121,9 @@ def run(graph: Graph, problem: Problem, values: dict[str, Array] | None = None) 
 
 def inputs_of(graph: Graph, problem: Problem, values: dict[str, Array]) -> dict[str, Array]:
     """An array for each input of a graph of the problem."""
-    known = {**problem.data, **problem.fixed, **values}
-    return {graph[v].attributes["name"]: known[graph[v].attributes["name"]] for v in graph.inputs}
+    known = {**problem.fixed, **values}
+    names = [graph[v].attributes["name"] for v in graph.inputs]
+    return {name: known[name] if name in known else problem.data[name] for name in names}
 
 
 def _no_inference(rows: tuple[int, ...], common: float | None) -> str:
