@@ -189,8 +189,8 @@ def linearise(residuals: Residuals, solution: Solution) -> Linearisation:
 
 
 def linearised_again(problem: Problem, structure: Structure, solution: Solution) -> Linearisation | None:
-    """The linearisation of a fit that was read from a file; None where the cost is no sum of squares."""
-    if structure.residuals is None:
+    """The linearisation of a fit that kept none; None where the cost is no sum of squares, or its rows are gone."""
+    if structure.residuals is None or problem.stream is not None:
         return None
     residuals = residuals_of(problem, structure, Monitor(Options()))
     return None if residuals is None else linearise(residuals, solution)

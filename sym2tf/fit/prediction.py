@@ -107,6 +107,8 @@ def at_data(problem: Problem, graph: Graph, data: Any) -> Problem:
         ArgumentError, DataError: missing, unknown or unfit data.
     """
     if data is None:
+        if problem.stream is not None:
+            raise ArgumentError("predict needs data: the rows of a stream are gone through and not kept")
         return problem
     given = _given(graph, problem, data)
     fixed = {u.name: u.initial for u in problem.unknowns}

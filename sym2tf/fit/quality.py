@@ -32,6 +32,7 @@ class Quality:
 
 
 NO_SQUARES = "the cost is no sum of squares"
+NO_ROWS = "the rows of a stream are gone through and not kept"
 
 
 def quality_of(
@@ -48,8 +49,11 @@ def shown_residuals(
 ) -> tuple[Array | None, Array | None]:
     """Observed - model in the shape of the data, and what is observed.
 
-    The residuals as written, and None, where no model is known; None twice where there are no residuals either.
+    The residuals as written, and None, where no model is known; None twice where there are no residuals either, or
+    their rows are gone.
     """
+    if problem.stream is not None:
+        return None, None
     model = structure.model
     if model is None:
         return (None if at is None else at.residual), None

@@ -90,13 +90,24 @@ class _Plan:
         return inputs, {**problem.bound, self.own.observations: self.own.number(batch)}
 
 
-def solve_stream(problem: Problem, structure: Structure, batches: Iterable[Mapping[Any, Any]]) -> Solution:
-    """The minimum over all rows of all batches, each of which is gone through once.
+def is_one_pass(problem: Problem, structure: Structure, options: Options) -> bool:
+    """Whether rows are to be seen once and not kept: a linear problem whose data are a stream, or very many."""
+    if structure.kind != "linear least squares" or options.method not in (None, "qr"):
+        return False
+    if problem.constraints or problem.batch or options.batch_size is not None:
+        return False
+    longest = max((a.shape[0] for a in problem.data.values() if a.ndim), default=1)
+    many = longest * (len(problem.names) + 1) >= IN_BLOCKS_FROM
+    return problem.stream is not None or (many and _separated(problem) is not None)
+
+
+def solve_in_one_pass(problem: Problem, structure: Structure) -> Solution:
+    """The minimum over all rows, of which some at a time are in memory.
 
     Args:
-        problem: stated for the first batch.
+        problem: with a stream, and stated for its first batch; or with data at hand, whose rows are gone through in
+            blocks.
         structure: residuals linear in the parameters.
-        batches: mappings like the first, which is among them; of any lengths.
 
     Raises:
         ArgumentError: the cost is no sum over the rows.
@@ -105,22 +116,24 @@ def solve_stream(problem: Problem, structure: Structure, batches: Iterable[Mappi
         FitError: the model is not defined at some data.
     """
     own = separate(problem)
-    return _solved(problem, structure, own, _converted(problem, own, batches), "the data come in batches")
+    if problem.stream is not None:
+        batches = _converted(problem, own, problem.stream.batches())
+        return _solved(problem, structure, own, batches, "the data come in batches")
+    count = problem.bound[own.observations]
+    return _solved(problem, structure, own, _blocks(problem, own, count), f"{count} rows are many for one matrix")
 
 
-def solve_in_blocks(problem: Problem, structure: Structure) -> Solution | None:
-    """The same for data at hand, some rows at a time; None where the cost is no sum over rows."""
+def _separated(problem: Problem) -> Separable | None:
     try:
-        own = separate(problem)
+        return separate(problem)
     except ArgumentError:
         return None
-    count = problem.bound[own.observations]
 
-    def blocks() -> Iterator[Mapping[str, Array]]:
-        for start in range(0, count, BLOCK):
-            yield own.rows_of(problem.data, slice(start, min(start + BLOCK, count)))
 
-    return _solved(problem, structure, own, blocks(), f"{count} rows are many for one matrix")
+def _blocks(problem: Problem, own: Separable, count: int) -> Iterator[Mapping[str, Array]]:
+    """Data at hand, some rows at a time."""
+    for start in range(0, count, BLOCK):
+        yield own.rows_of(problem.data, slice(start, min(start + BLOCK, count)))
 
 
 def _solved(
@@ -261,17 +274,6 @@ def _no_total(structure: Structure, data: Squares, rest: Squares) -> str:
     if structure.model is None:
         return structure.no_model
     return "the cost adds several sums of squares" if data.blocks + rest.blocks > 1 else ""
-
-
-def in_blocks(problem: Problem, structure: Structure, options: Options) -> bool:
-    """Whether data at hand are to be gone through some rows at a time."""
-    largest = max((a.shape[0] for a in problem.data.values() if a.ndim), default=1)
-    return (
-        structure.kind == "linear least squares"
-        and largest * (len(problem.names) + 1) >= IN_BLOCKS_FROM
-        and options.method in (None, "qr")
-        and not problem.constraints
-    )
 
 
 def _converted(problem: Problem, own: Separable, batches: Iterable[Mapping[Any, Any]]) -> Iterator[Mapping[str, Array]]:
