@@ -21,6 +21,7 @@ from sym2tf.fit.result import FitResult
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.solvers import solve
 from sym2tf.fit.statement import Problem, state
+from sym2tf.fit.stream import is_one_pass, solve_in_one_pass
 from sym2tf.fit.subgraphs import extract
 from sym2tf.fit.supervision import monitor_of, where_stopped, with_undefined
 
@@ -170,12 +171,20 @@ def fit(
 def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) -> FitResult:
     """The result for a problem whose data are at hand as a whole; `start` is when its statement began."""
     structure = classify(problem)
-    residuals = residuals_of(problem, structure, monitor) if structure.residuals is not None else None
+    once = is_one_pass(problem, structure, options)
+    squares = structure.residuals is not None and not once
+    residuals = residuals_of(problem, structure, monitor) if squares else None
     prepared = time.perf_counter()
     graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
     try:
-        solution = _solved(problem, structure, residuals, options, monitor)
-        value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
+        if once:
+            solution = solve_in_one_pass(problem, structure)
+        else:
+            solution = _solved(problem, structure, residuals, options, monitor)
+        if solution.sums is not None:
+            value = solution.sums.cost
+        else:
+            value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
         monitor.settled(solution.theta, value, float(np.linalg.norm(solution.gradient)))
         inference = infer(problem, residuals, solution, absolute_sigma=options.absolute_sigma)
     except SingularProblemError as error:

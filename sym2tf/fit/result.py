@@ -114,13 +114,22 @@ class FitResult:
         """Residuals and Jacobian at the estimates; None where the cost is no sum of squares."""
         return self.inference.at or linearised_again(self.statement, self.structure, self.solution)
 
+    @property
+    def _kept(self) -> Linearisation | None:
+        """The same, unless a solver that kept no rows has said all that there is to say about them."""
+        return None if self.solution.sums is not None else self.linearisation
+
     @cached_property
     def _shown(self) -> tuple[Array | None, Array | None]:
-        return quality.shown_residuals(self.statement, self.structure, self.estimates, self.linearisation)
+        return quality.shown_residuals(self.statement, self.structure, self.estimates, self._kept)
 
     @property
     def residuals(self) -> Array | None:
         return self._shown[0]
+
+    @property
+    def residuals_reason(self) -> str:
+        return quality.NO_ROWS if self.statement.stream is not None else quality.NO_SQUARES
 
     @property
     def observed(self) -> Array | None:
@@ -135,7 +144,7 @@ class FitResult:
         """
         at, freedom = self.linearisation, self.inference.degrees_of_freedom
         if at is None:
-            raise FitError(f"influence needs residuals: {quality.NO_SQUARES}")
+            raise FitError(f"influence needs residuals: {self.residuals_reason}")
         if freedom is None or freedom <= 0:
             raise FitError(f"influence needs the variance of the residuals: {self.stderr_reason}")
         return influence_of(at, self.solution.active, freedom, 1 if self.model is None else self.model.sign)
@@ -160,7 +169,7 @@ class FitResult:
     @cached_property
     def _quality(self) -> quality.Quality:
         observed = self.observed if self.inference.total is None else None
-        return quality.quality_of(self.structure, self.inference, self.linearisation, observed, self.estimated)
+        return quality.quality_of(self.structure, self.inference, self._kept, observed, self.estimated)
 
     @property
     def r_squared(self) -> float | None:
