@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import FitError, SingularProblemError
+from sym2tf.fit.constrained import Optimality, polished, relations_of
 from sym2tf.fit.convergence import cause_of_failure
 from sym2tf.fit.linear import power_of_two, require_rank, undetermined
 from sym2tf.fit.newton import flat_directions, newton_step, off_a_saddle, polish, remaining
@@ -37,7 +38,7 @@ class End:
         said, status: what the last search says about itself.
         newton: Newton steps with the Hessian were taken.
         searches: how many of those that were offered were needed.
-        active: (m, p), gradients of the constraints that hold with equality.
+        optimality: how it fulfils the constraints, where there are any.
     """
 
     theta: Array
@@ -47,7 +48,7 @@ class End:
     status: bool
     newton: bool
     searches: int = 1
-    active: Array | None = None
+    optimality: Optimality | None = None
 
 
 def require_start(task: Task, theta: Array) -> None:
@@ -78,7 +79,7 @@ def descend(task: Task, first: Search, others: Callable[[], Sequence[Search]], t
     """
     most = task.options.max_iterations
     noise = ROUNDING * float(np.linalg.norm(task.residual(theta))) if task.squares else 0.0
-    start, end = theta, End(theta, 0, np.inf, "", True, False)
+    start, end = theta, End(theta, 0, np.inf, "", True, False, 0)
     searches = [first]
     for number in range(ROUNDS):
         if number == 1:
@@ -87,16 +88,18 @@ def descend(task: Task, first: Search, others: Callable[[], Sequence[Search]], t
         last = number >= len(searches) - 1
         begin = end.theta if last else start
         run = search(task, begin, most - end.iterations)
-        if not task.cost(run.theta) <= task.cost(begin):
+        if not task.constrained and not task.cost(run.theta) <= task.cost(begin):
             run = replace(run, theta=begin)
         found = _settled(task, run, end, noise, most)
-        if found.left <= 1 or task.cost(found.theta) <= task.cost(end.theta):
+        better = found.left < end.left if task.constrained else task.cost(found.theta) <= task.cost(end.theta)
+        if found.left <= 1 or better or end.searches == 0:
             end = replace(found, searches=min(number + 1, len(searches)))
         else:
             end = replace(end, iterations=found.iterations, searches=min(number + 1, len(searches)))
         if end.left <= 1 or end.iterations >= most:
             break
-        aside = off_a_saddle(task, end.theta) if last and task.has_hessian and not task.bounded else None
+        loose = not task.bounded and not task.constrained
+        aside = off_a_saddle(task, end.theta) if last and loose and task.has_hessian else None
         if aside is not None:
             end = replace(end, theta=aside)
         elif last and np.array_equal(begin, end.theta):
@@ -106,6 +109,11 @@ def descend(task: Task, first: Search, others: Callable[[], Sequence[Search]], t
 
 def _settled(task: Task, run: Run, before: End, noise: float, most: int) -> End:
     """The last digits of what a search has found, and how far it is from converged."""
+    if task.constrained:
+        iterations = before.iterations + run.iterations
+        theta, steps, found = polished(task, relations_of(task), _onto_bounds(task, run.theta), most - iterations)
+        newton = before.newton or steps > 0
+        return End(theta, iterations + steps, found.left, run.said, run.success, newton, optimality=found)
     theta, iterations = _onto_bounds(task, run.theta), before.iterations + run.iterations
     if task.squares:
         finish = gauss_newton(task, theta, max(most - iterations, 0), noise)
@@ -142,8 +150,11 @@ def solution(task: Task, end: End, solver: str) -> Solution:
     gradient = task.gradient(theta)
     active = task.active(theta, gradient)
     norm = float(np.linalg.norm(gradient[~active]))
+    kkt = end.optimality
+    if kkt is not None:
+        norm = kkt.residual
     if end.left > 1 and end.iterations < task.options.max_iterations:
-        _require_isolated(task, theta, ~active)
+        _require_isolated(task, end, ~active)
     squares = task.squares
     return Solution(
         theta,
@@ -158,6 +169,8 @@ def solution(task: Task, end: End, solver: str) -> Solution:
         J=task.jacobian(theta) if squares else None,
         at_bounds=tuple(n for n, a in zip(problem.names, active, strict=True) if a),
         hessian=task.hessian_at(theta) if not squares or task.options.likelihood else None,
+        active=kkt.active if kkt is not None and len(kkt.active) else None,
+        multipliers={} if kkt is None else kkt.multipliers,
     )
 
 
@@ -167,6 +180,18 @@ def _condition(task: Task, theta: Array) -> float | None:
 
 
 def _message(task: Task, end: End, norm: float) -> str:
+    kkt = end.optimality
+    if kkt is not None and kkt.violated:
+        return (
+            f"not converged after {counted(end.iterations, 'iteration')}: the constraint {kkt.violated} is violated by "
+            f"{kkt.violation:.3g}. If the constraints can be met together, start where they are"
+        )
+    if end.left <= 1 and kkt is not None:
+        held = ", ".join(f"{text} (multiplier {value:.6g})" for text, value in kkt.multipliers.items())
+        return (
+            f"converged: the gradient of the Lagrange function has the norm {norm:.3g}; "
+            f"{'with equality hold ' + held if held else 'no constraint holds with equality'}"
+        )
     if end.left <= 1:
         text = f"converged: the gradient norm is {norm:.3g}"
         if task.squares or task.has_hessian:
@@ -183,21 +208,27 @@ def _message(task: Task, end: End, norm: float) -> str:
     return f"not converged after {counted(end.iterations, 'iteration')}: {cause} (gradient norm {norm:.3g})"
 
 
-def _require_isolated(task: Task, theta: Array, free: Array) -> None:
+def _require_isolated(task: Task, end: End, free: Array) -> None:
     """Refuse the bottom of a valley: a Jacobian without full rank where the gradient vanishes, or a flat Hessian.
+
+    The gradients of constraints that hold with equality count as rows of the Jacobian.
 
     Raises:
         SingularProblemError: names what the data do not determine there.
     """
+    theta, kkt = end.theta, end.optimality
     names = tuple(n for n, f in zip(task.problem.names, free, strict=True) if f)
     where = f"at {listed(task.problem.names, theta)}"
     try:
         if task.squares:
             r, J = task.residual(theta), task.design(theta)[:, free]
-            if names and np.isfinite(J).all() and _is_stationary(r, J):
+            stationary = _is_stationary(r, J) if kkt is None else not kkt.violated and kkt.residual <= 1e-6 * abs(r @ r)
+            if kkt is not None:
+                J = np.concatenate([J, kkt.active[:, free]])
+            if names and np.isfinite(J).all() and stationary:
                 scale = power_of_two(np.sqrt(np.square(J).sum(axis=0)))
                 require_rank(np.atleast_2d(np.linalg.qr(J / scale, mode="r")), scale, names)
-        elif task.has_hessian and remaining_gradient(task, theta) <= 1:
+        elif kkt is None and task.has_hessian and remaining_gradient(task, theta) <= 1:
             flat = flat_directions(task, theta)
             if flat is not None:
                 raise SingularProblemError(undetermined(*flat, task.problem.names))

@@ -25,7 +25,7 @@ LAST_STEPS = 3
 GRADIENT = 1e-9  # of the scaled problem, whose cost is about 1, where a search ends
 
 
-class _Scaled:
+class Scaled:
     """The cost in variables in which it and its curvature are about 1; what cannot be computed is infinitely dear."""
 
     def __init__(self, task: Task, theta: Array) -> None:
@@ -60,13 +60,13 @@ class _Scaled:
 
 def trust_exact(task: Task, theta: Array, most: int) -> Run:
     """SciPy's `trust-exact` (Conn, Gould, Toint 2000, section 7.3), with the symbolic Hessian."""
-    scaled = _Scaled(task, theta)
+    scaled = Scaled(task, theta)
     return scaled.run("trust-exact", {"gtol": GRADIENT, "maxiter": max(most, 1)}, hess=scaled.hessian)
 
 
 def trust_krylov(task: Task, theta: Array, most: int) -> Run:
     """SciPy's `trust-krylov` (Lenders, Kirches, Potschka 2018), with products of the symbolic Hessian with vectors."""
-    scaled = _Scaled(task, theta)
+    scaled = Scaled(task, theta)
     run = scaled.run("trust-krylov", {"gtol": GRADIENT, "maxiter": max(most, 1)}, hessp=scaled.product)
     return replace(run, theta=_finished(task, run.theta))
 
@@ -90,7 +90,7 @@ def _finished(task: Task, theta: Array) -> Array:
 
 def l_bfgs_b(task: Task, theta: Array, most: int) -> Run:
     """SciPy's `L-BFGS-B` (Byrd, Lu, Nocedal, Zhu 1995), with the symbolic gradient; for bounds too."""
-    scaled = _Scaled(task, theta)
+    scaled = Scaled(task, theta)
     most = max(most, 1)
     options = {"gtol": 1e-10, "ftol": 1e-15, "maxiter": most, "maxfun": 100 * most, "maxcor": 20}
     return scaled.run("L-BFGS-B", options, bounds=list(zip(scaled.low, scaled.high, strict=True)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,20 @@ class Sums:
     log_weights: float
 
 
+class Minimum(NamedTuple):
+    """A minimum that starts have led to.
+
+    Attributes:
+        cost: there.
+        theta: the free parameters, flat.
+        times: how many starts have led there.
+    """
+
+    cost: float
+    theta: Array
+    times: int
+
+
 @dataclass(frozen=True)
 class Solution:
     """Where a solver ended.
@@ -60,6 +75,9 @@ class Solution:
         stopped: who ended the fit before its solver did: `"callback"`, `"validation"` (early stopping) or `"Ctrl-C"`;
             empty if nobody.
         sums: of all rows, where the solver has not kept them.
+        multipliers: of the constraints that hold with equality, as the user wrote them: by how much the cost would fall
+            if the constraint were loosened by one.
+        minima: the distinct minima that `multistart` has found, the lowest first.
     """
 
     theta: Array
@@ -79,6 +97,8 @@ class Solution:
     active: Array | None = field(default=None, repr=False)
     stopped: str = ""
     sums: Sums | None = None
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+    minima: tuple[Minimum, ...] = ()
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:

@@ -110,6 +110,13 @@ def _many_because(task: Task) -> str:
     return "there are bounds" if task.bounded else f"{task.count} parameters are many for a Hessian"
 
 
+def _first_order_because(options: Options) -> str:
+    """Why only the gradient is computed; empty where other derivatives are too."""
+    if options.strategy is not None:
+        return "strategy= computes the cost and its gradient on replicas, and nothing else"
+    return "in float32 a gradient has too few digits for more" if options.dtype == "float32" else ""
+
+
 def _never(task: Task) -> str:
     return ""
 
@@ -174,7 +181,7 @@ SOLVERS = (
     ),
 )
 SLSQP_LIMIT = 200  # parameters up to which its dense matrices are cheap
-RESORTS = ("varpro", "lm", "trust-exact", "l-bfgs-b", "trust-constr")  # where the solver of squares, or of constraints, fails
+RESORTS = ("varpro", "lm", "trust-exact", "l-bfgs-b", "trust-constr")  # where the first solver fails, by what fits
 DIRECT = {  # what solves in one step -> of what
     "qr": "sums of squares of residuals that are linear in the parameters",
     "exact": "sums of squares of residuals that are linear in the parameters",
@@ -200,7 +207,7 @@ def solve(
     direct = _directly(problem, structure, residuals, options, monitor)
     if direct is not None:
         return direct
-    loose = any(getattr(u, "implied", False) for u in problem.free)
+    loose = any(u.implied for u in problem.free)
     free = Task(problem, structure, residuals, options, monitor, implied=not loose)
     if not loose:
         return _iteratively(free)
@@ -284,7 +291,7 @@ def _chosen(task: Task) -> tuple[Solver, str]:
     """
     method = task.options.method
     if method is None and (because := _first_order_because(task.options)):
-        return SOLVERS[-1], because
+        return next(solver for solver in SOLVERS if solver.search is l_bfgs_b), because
     if method is None:
         for solver in SOLVERS:
             if not solver.unfit(task) and (because := solver.reason(task)):

@@ -62,7 +62,7 @@ class Task:
         self.options, self.monitor = options, monitor
         self.low, self.high = problem.packed("lower"), problem.packed("upper")
         if not implied:
-            loose = np.concatenate([np.full(u.initial.size, getattr(u, "implied", False)) for u in problem.free])
+            loose = np.concatenate([np.full(u.initial.size, u.implied) for u in problem.free])
             self.low, self.high = np.where(loose, -np.inf, self.low), np.where(loose, np.inf, self.high)
         self._evaluations = 0
         self._values: tuple[bytes, Array] | None = None
