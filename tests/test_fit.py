@@ -394,12 +394,13 @@ def test_a_poisson_likelihood_has_the_errors_of_its_information() -> None:
     assert result.observations == 80
     assert result.degrees_of_freedom is None
     text = result.summary()
-    for due in ("maximum likelihood", f"log-likelihood: {result.log_likelihood:.10g}", "observations:   80\n", " z "):
+    for due in ("maximum likelihood", f"{result.log_likelihood:.10g}", "P>|z|"):
         assert due in text
+    assert re.search(r"^observations: +80 ", text, re.MULTILINE)
     assert "R²" not in text
     row = next(line.split() for line in text.splitlines() if line.startswith("w "))
     half = 1.959963984540054 * result.stderr[w]
-    np.testing.assert_allclose(float(row[5]), result.params[w] + half, rtol=1e-5)
+    np.testing.assert_allclose(float(row[6]), result.params[w] + half, rtol=1e-5)
 
 
 def test_a_logistic_likelihood_agrees_with_the_closed_form_of_its_information() -> None:
@@ -892,7 +893,7 @@ def test_intervals_are_those_of_student() -> None:
     row = next(line.split() for line in result.summary().splitlines() if line.startswith("w "))
     half = 2.7764451051977987 * result.stderr[w]  # t(0.975, 4 degrees of freedom)
     np.testing.assert_allclose(
-        [float(q) for q in row[4:]], [result.params[w] - half, result.params[w] + half], rtol=1e-5
+        [float(q) for q in row[5:]], [result.params[w] - half, result.params[w] + half], rtol=1e-5
     )
 
 

@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,21 @@ import sympy as sp
 from sym2tf.errors import DataError, PersistenceError
 from sym2tf.expression_json import Expressions, at, read_expressions
 from sym2tf.fit.classify import Model, Structure
+from sym2tf.fit.equations import Spread
 from sym2tf.fit.inference import Inference, Linearisation
 from sym2tf.fit.monitor import Step
 from sym2tf.fit.options import Options
 from sym2tf.fit.parameters import Unknown
+from sym2tf.fit.quality import Quality
+from sym2tf.fit.relations import Constraint
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.ties import Tie
 from sym2tf.ir.dims import Dim
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ir.types import Kind, TensorType
 from sym2tf.lazy import lazy
+from sym2tf.losses import Loss
 from sym2tf.ops import OPS
 
 Array = np.ndarray[Any, Any]
@@ -47,14 +53,18 @@ MAX_INTEGER = 2**63
 
 RECORDS: Mapping[str, Any] = {
     c.__name__: c
-    for c in (Problem, Unknown, Structure, Model, Solution, Inference, Linearisation, Options, Step, TensorType)
-}
+    for c in (
+        Problem, Unknown, Tie, Constraint, Spread, Loss, Structure, Model, Solution, Inference, Linearisation, Quality,
+        Options, Step, TensorType,
+    )
+}  # fmt: skip
 # What belongs to the process that made a fit and not to the fit: a file leaves it at its default.
 OF_THE_PROCESS = {
     "Options": ("validation", "progress", "callbacks", "checkpoint", "tensorboard", "strategy", "device"),
+    "Problem": ("stream",),
 }
 # What is as large as the data and says what they were.
-OF_THE_DATA = {"Inference": ("at",), "Solution": ("residual", "J")}
+OF_THE_DATA = {"Inference": ("at",), "Solution": ("residual", "J"), "Spread": ("array",)}
 
 _format: Any = lazy("numpy.lib.format")
 
@@ -83,13 +93,14 @@ class LeftOut(Mapping[str, Any]):
         return len(self._kept)
 
 
-def save(record: Any, path: Any, *, data: bool = True) -> None:
+def save(record: Any, path: Any, *, data: bool = True, derived: Sequence[str] = ()) -> None:
     """Write a record to a file, which is there in full or not at all.
 
     Args:
         record: a dataclass of records, expressions, arrays and plain values.
         path: where to.
         data: whether the data of the fit go with it.
+        derived: attributes that are computed when they are asked for, to be kept as they are now.
 
     Raises:
         PersistenceError: something in it cannot be saved, or the file cannot be written.
@@ -99,6 +110,7 @@ def save(record: Any, path: Any, *, data: bool = True) -> None:
         "format": FORMAT,
         "version": VERSION,
         "root": writer.record(record),
+        "derived": {name: writer.value(getattr(record, name), name) for name in derived},
         "expressions": writer.expressions.nodes,
     }
     target = _path(path)
@@ -129,7 +141,7 @@ def load(path: Any, roots: Mapping[str, Any]) -> Any:
             document = _document(archive, target)
             arrays = _Arrays(archive)
             reader = _Reader(read_expressions(document.get("expressions")), arrays, {**RECORDS, **roots})
-            return reader.root(document.get("root"), roots)
+            return reader.root(document.get("root"), document.get("derived", {}), roots)
     except FileNotFoundError as error:
         raise PersistenceError(f"there is no file {os.fspath(target)!r}") from error
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
@@ -325,11 +337,16 @@ class _Reader:
     def __init__(self, expressions: list[Any], arrays: Callable[[Any], Array], records: Mapping[str, Any]) -> None:
         self.expressions, self.arrays, self.records = expressions, arrays, records
 
-    def root(self, written: Any, roots: Mapping[str, Any]) -> Any:
+    def root(self, written: Any, derived: Any, roots: Mapping[str, Any]) -> Any:
         if not isinstance(written, dict) or written.get("record") not in roots:
             raise PersistenceError(f"this is not a saved {' or '.join(roots)}")
         try:
-            return self.value(written)
+            found = self.value(written)
+            strange = [name for name in derived if not isinstance(vars(type(found)).get(name), cached_property)]
+            if strange:
+                raise PersistenceError(f"{str(strange[0])[:40]!r} is nothing that a fit computes")
+            vars(found).update({name: self.value(x) for name, x in derived.items()})
+            return found
         except PersistenceError:
             raise
         except Exception as error:  # whatever a constructor makes of values that nobody has saved

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
-from sym2tf.fit.intervals import p_values, ratios, wald
+from sym2tf.fit.intervals import p_values, quantile, ratios
 from sym2tf.fit.wording import counted
 from sym2tf.frontend.describe import describe
 
@@ -85,7 +85,8 @@ def latex_summary(result: FitResult) -> str:
     head = head_of(result)
     ratio = head[3]
     columns = ["parameter", "estimate", "std. error", f"${ratio}$", f"$P>|{ratio}|$", "[0.025", "0.975]"]
-    names = [*_symbols(result, free=True), *_symbols(result, free=False)]
+    tied = [symbol for t in result.tied for symbol in _elements(t.name, t.value.shape)]
+    names = [*_symbols(result, free=True), *tied, *_symbols(result, free=False)]
     rows = [
         " & ".join([f"${name}$", *(_latex_number(c) for c in cells[1:])])
         for name, cells in zip(names, cells_of(result), strict=True)
@@ -100,7 +101,7 @@ def latex_summary(result: FitResult) -> str:
             f"{cells[0]} & \\multicolumn{{2}}{{r}}{{{cells[1]}}} & \\multicolumn{{2}}{{l}}{{{cells[2]}}} & "
             f"\\multicolumn{{2}}{{r}}{{{cells[3]}}}"
         )
-    width = rf"\multicolumn{{{span}}}{{l}}"
+    width = rf"\multicolumn{{{span}}}{{p{{0.9\linewidth}}}}"
     notes = [rf"{width}{{\footnotesize [{k}] {latex_text(n)}}}" for k, n in enumerate(notes_of(result), 1)]
     body = [r"\toprule", " & ".join(columns), r"\midrule", *rows, r"\midrule", *facts, r"\bottomrule", *notes]
     lines = [line if line.startswith("\\") and line.endswith("rule") else rf"{line} \\" for line in body]
@@ -124,19 +125,20 @@ def head_of(result: FitResult) -> tuple[str, ...]:
 
 def cells_of(result: FitResult) -> list[tuple[str, ...]]:
     """One row for each element of a parameter: free ones, those tied to others, fixed ones."""
+    inference = result.inference
+    rows: list[tuple[str, float, float | None]] = result.rows()
+    for tied in result.tied:
+        errors = [None] * tied.value.size if tied.stderr is None else tied.stderr.ravel().tolist()
+        rows += zip(tied.names, tied.value.ravel().tolist(), errors, strict=True)
+    half = 0.0 if inference.stderr is None else quantile(inference, 0.95)
     found: list[tuple[str, ...]] = []
-    if result.inference.stderr is None:
-        found += [(_short(n), number(x), *["-"] * 5) for n, x, _ in result.rows()]
-    else:
-        theta, inference = result.estimates, result.inference
-        t, p = ratios(theta, inference), p_values(theta, inference)
-        ends = wald(result.names, theta, inference, 0.95)
-        assert t is not None
-        assert p is not None
-        for k, (name, x) in enumerate(zip(result.names, theta, strict=True)):
-            s = result.inference.stderr[k]
-            ratio = (f"{t[k]:.4g}", f"{p[k]:.3g}") if s > 0 else ("-", "-")
-            found.append((_short(name), number(x), number(s), *ratio, number(ends.lower[k], 6), number(ends.upper[k], 6)))
+    for name, x, s in rows:
+        if s is None:
+            found.append((_short(name), number(x), *["-"] * 5))
+            continue
+        t, p = ratios(np.array(x), np.array(s), inference), p_values(np.array(x), np.array(s), inference)
+        ratio = (f"{t:.4g}", f"{p:.3g}") if s > 0 else ("-", "-")
+        found.append((_short(name), number(x), number(s), *ratio, number(x - half * s, 6), number(x + half * s, 6)))
     for unknown in result.statement.unknowns:
         if unknown.fixed:
             values = zip(unknown.names, unknown.initial.ravel(), strict=True)
@@ -185,6 +187,8 @@ def notes_of(result: FitResult) -> list[str]:
         notes.append(f"no standard errors: {result.stderr_reason}")
     else:
         notes.append(f"standard errors {result.inference.errors}")
+    notes += [f"{tie.name} = {describe(tie.expression)}" for tie in result.statement.ties.values()]
+    notes += [f"constraint: {constraint.text}" for constraint in result.statement.constraints]
     if result.at_bounds:
         notes.append(f"at a bound: {', '.join(result.at_bounds)}")
     if result.r_squared is None and not _is_likelihood(result):
@@ -203,13 +207,16 @@ def notes_of(result: FitResult) -> list[str]:
 
 def cost_of(result: FitResult) -> str:
     """What was minimised, in words; a long formula ends in `...`."""
-    cost = result.statement.cost
-    if not isinstance(cost, sp.Eq):
-        return _shortened(describe(cost, LONG))
-    right = describe(cost.rhs, LONG)
-    return _shortened(
-        f"sum of squares of {describe(cost.lhs, LONG)} - {f'({right})' if isinstance(cost.rhs, sp.Add) else right}"
-    )
+    problem = result.statement
+    if not problem.equations:
+        return _shortened(describe(problem.cost, LONG))
+    parts = []
+    for k, (observed, model) in enumerate(problem.equations):
+        right = describe(model, LONG)
+        difference = f"{describe(observed, LONG)} - {f'({right})' if isinstance(model, sp.Add) else right}"
+        parts.append(difference if k not in problem.spreads else f"({difference})/sigma")
+    what = "squares" if problem.loss is None else f"the {problem.loss.name} loss"
+    return _shortened(f"sum of {what} of {' and of '.join(parts)}")
 
 
 def _is_likelihood(result: FitResult) -> bool:
@@ -279,11 +286,12 @@ def _latex_number(text: str) -> str:
 
 def _symbols(result: FitResult, *, free: bool) -> list[str]:
     """Each element of the free or of the fixed parameters as mathematics."""
-    found = []
-    for unknown in result.statement.unknowns:
-        if unknown.fixed != free:
-            plain = re.fullmatch(r"\w+", unknown.name) is not None
-            base = sp.latex(sp.Symbol(unknown.name)) if plain else rf"\text{{{latex_text(unknown.name)}}}"
-            places = np.ndindex(unknown.initial.shape) if unknown.initial.shape else [()]
-            found += [f"{{{base}}}_{{{','.join(map(str, k))}}}" if k else base for k in places]
-    return found
+    chosen = (u for u in result.statement.unknowns if u.fixed != free)
+    return [symbol for u in chosen for symbol in _elements(u.name, u.initial.shape)]
+
+
+def _elements(name: str, shape: tuple[int, ...]) -> list[str]:
+    """Each element of a parameter as mathematics."""
+    plain = re.fullmatch(r"\w+", name) is not None
+    base = sp.latex(sp.Symbol(name)) if plain else rf"\text{{{latex_text(name)}}}"
+    return [f"{{{base}}}_{{{','.join(map(str, k))}}}" if k else base for k in np.ndindex(shape)]
