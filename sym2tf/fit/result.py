@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError, FitError
-from sym2tf.fit import intervals, plotting, quality, tables
+from sym2tf.fit import diagnostics, intervals, persistence, plotting, quality, surface, tables
 from sym2tf.fit.classify import Class, Model, Structure
 from sym2tf.fit.estimates import ByParameter, flat_by_parameter
 from sym2tf.fit.expression import fitted
@@ -338,8 +338,14 @@ class FitResult:
         """A pandas DataFrame: for each free parameter estimate, standard error, t, p, and the ends of its interval."""
         return frame(self.names, self.estimates, self.inference, require_level(level))
 
+    def to_latex(self) -> str:
+        r"""The summary as a `tabular` for a document with `\usepackage{booktabs}`."""
+        return tables.latex_summary(self)
+
     def plot(self, path: Any = None) -> Any:
-        """A matplotlib Figure: data and curve over a single regressor, else fitted against observed values.
+        """A matplotlib Figure: data, curve and bands over a single regressor, else fitted against observed values.
+
+        Each equation has a panel of its own.
 
         Args:
             path: where to save it as well; the suffix says the format.
@@ -348,6 +354,44 @@ class FitResult:
             FitError: the model cannot be told from the cost, or the file cannot be written.
             ArgumentError: a suffix that names no format of pictures.
         """
-        if self.model is None or self.observed is None:
-            raise FitError(f"plot needs the model: {self.no_model}")
         return plotting.figure(self, path)
+
+    def plot_residuals(self, path: Any = None) -> Any:
+        """A Figure: residuals against fitted values, normal Q-Q, distribution, scale; outliers bear their rows."""
+        return diagnostics.residual_figure(self, path)
+
+    def plot_history(self, path: Any = None) -> Any:
+        """A Figure: cost, gradient norm and cost on validation data, step by step."""
+        return diagnostics.history_figure(self, path)
+
+    def plot_surface(self, a: Any, b: Any, path: Any = None) -> Any:
+        """A Figure: the cost over two parameters, the others held, with the path of the solver and the minimum.
+
+        Args:
+            a: a free parameter or an element of one, by symbol or name, such as `"w[0]"`.
+            b: another.
+            path: where to save it as well.
+        """
+        return surface.surface_figure(self, a, b, path)
+
+    def save(self, path: Any, *, data: bool = True) -> None:
+        """Write everything to a file, from which `FitResult.load` or `sym2tf.load_fit` makes an equal result.
+
+        Args:
+            path: where to.
+            data: whether the data go with it; without them, what needs the data of the fit is not to be had any more.
+
+        Raises:
+            PersistenceError: something in it cannot be saved, or the file cannot be written.
+        """
+        persistence.save(self, path, data=data, derived=("_quality",))
+
+    @classmethod
+    def load(cls, path: Any) -> FitResult:
+        """The fit in a file. Nothing in it is executed: a file from anywhere can be no more than refused.
+
+        Raises:
+            PersistenceError: no such file, or one that is no saved fit.
+        """
+        found: FitResult = persistence.load(path, {cls.__name__: cls})
+        return found
