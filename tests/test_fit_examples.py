@@ -17,7 +17,7 @@ COURSE = ROOT.parent / "shared" / "data" / "birth_life_2010.txt"
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """`run(name, *arguments)`: what an example prints; the files that it names must be written, and nothing else said."""
+    """`run(name, *arguments)`: what an example prints; it writes the files that it names, and nothing on stderr."""
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, "--out", str(tmp_path), *map(str, arguments)])
