@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
+from sym2tf.fit.batch_result import BatchFitResult
+from sym2tf.fit.batched import fit_batch
 from sym2tf.fit.classify import Structure, classify
 from sym2tf.fit.inference import infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
@@ -18,6 +20,7 @@ from sym2tf.fit.monitor import Monitor, StopFit
 from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import Residuals, residuals_of, run
 from sym2tf.fit.result import FitResult
+from sym2tf.fit.robust import infer_from_loss
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.solvers import solve
 from sym2tf.fit.statement import Problem, state
@@ -53,7 +56,7 @@ def fit(
     dtype: str = "float64",
     device: str | None = None,
     strategy: Any = None,
-) -> FitResult:
+) -> FitResult | BatchFitResult:
     """Estimate the parameters that minimise a symbolic cost over data.
 
     The class of the problem is read off the graph of the cost, and the solver from the class: sums of squares of
@@ -110,7 +113,8 @@ def fit(
         strategy: a `tf.distribute.Strategy`.
 
     Returns:
-        A `FitResult`; look at `success` where the cost is not quadratic.
+        A `FitResult`; look at `success` where the cost is not quadratic. A `BatchFitResult` where data have axes in
+        front of those that the cost uses.
 
     Warns:
         FitWarning: the solver has not converged; says why and what to try.
@@ -152,6 +156,8 @@ def fit(
     )
     if likelihood:
         require_likelihood(problem)
+    if problem.batch:
+        return fit_batch(problem, classify(problem), options, start)
     watched = None
     if validation is not None:
         watched = state(
@@ -187,6 +193,8 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
             value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
         monitor.settled(solution.theta, value, float(np.linalg.norm(solution.gradient)))
         inference = infer(problem, residuals, solution, absolute_sigma=options.absolute_sigma)
+        if problem.loss is not None:
+            inference = infer_from_loss(problem, structure, solution, inference)
     except SingularProblemError as error:
         raise SingularProblemError(f"{error}{problem.hint}") from None
     if options.likelihood:

@@ -1,0 +1,272 @@
+"""What many independent fits return: arrays over the batch axes of the data, and which of the fits failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from sym2tf.backends.numpy import program
+from sym2tf.backends.tensorflow.batched_lm import CONVERGED, RUNNING, STALLED, UNDEFINED, Ends
+from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError
+from sym2tf.fit.classify import Structure
+from sym2tf.fit.estimates import ByParameter
+from sym2tf.fit.memo import made
+from sym2tf.fit.options import Options
+from sym2tf.fit.statement import Problem
+from sym2tf.fit.wording import counted, kind_of
+from sym2tf.lazy import lazy
+
+pd = lazy("pandas")
+
+Array = np.ndarray[Any, Any]
+
+MESSAGES = {
+    CONVERGED: "converged",
+    RUNNING: "not converged: the limit of iterations is reached",
+    STALLED: "not converged: no step lowers the cost, but the gradient is not zero",
+    UNDEFINED: "not solved: the cost or a derivative is not finite at the start",
+}
+SINGULAR = "not solved: the data do not determine the parameters"
+SHOWN = 8  # failures that a message names
+
+
+class Jacobians(Protocol):
+    """What gives the uncertainty of the fits when it is asked for."""
+
+    freedom: Array
+
+    def inverse_roots(self, theta: Array) -> Array:
+        """(fits, p, p), F with F F^T = (J^T W J)^-1."""
+        ...
+
+
+@dataclass(frozen=True)
+class SingleFit:
+    """One fit out of a batch.
+
+    Attributes:
+        params, stderr: by parameter; `stderr` is NaN where there is none.
+        covariance: (p, p), in the order of `names`.
+        cost: at the estimates.
+        success, message: whether and how it converged.
+        iterations: what it took.
+    """
+
+    params: ByParameter
+    stderr: ByParameter
+    covariance: Array
+    cost: float
+    success: bool
+    message: str
+    iterations: int
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class BatchFitResult:
+    """Independent fits of one formula, one for each place along the batch axes of the data.
+
+    Every array has the batch axes in front. `result[k]` is one fit, `result[i, j]` over two batch axes.
+
+    Attributes:
+        statement: the problem.
+        batch: the lengths of the batch axes.
+        params: the estimates by symbol or name, (batch..., shape...); NaN where a fit had no solution.
+        stderr, covariance: computed when first asked for; NaN where a fit failed or a parameter is at a bound.
+        cost, iterations, success: (batch...).
+        failed: the places of the fits that have not converged, (failures, axes).
+        solver: how they were solved.
+        compile_seconds, run_seconds: for setting up, and for solving.
+    """
+
+    statement: Problem = field(repr=False)
+    structure: Structure = field(repr=False)
+    options: Options = field(repr=False)
+    ends: Ends = field(repr=False)
+    jacobians: Jacobians = field(repr=False)
+    solver: str
+    compile_seconds: float
+    run_seconds: float
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return self.statement.batch
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The free parameters, element by element: the order of `covariance`."""
+        return self.statement.names
+
+    @cached_property
+    def params(self) -> ByParameter:
+        return self._by_parameter(self.ends.theta, lambda u: u.initial if u.starts is None else u.starts)
+
+    @cached_property
+    def stderr(self) -> ByParameter:
+        errors = np.sqrt(np.diagonal(self.covariance.reshape(-1, *self.covariance.shape[-2:]), axis1=1, axis2=2))
+        return self._by_parameter(errors, lambda u: np.zeros(u.initial.shape))
+
+    @cached_property
+    def covariance(self) -> Array:
+        """(batch..., p, p): s^2 (J^T W J)^-1, without s^2 where `absolute_sigma` says so."""
+        F = self.jacobians.inverse_roots(self.ends.theta)
+        freedom = self.jacobians.freedom
+        with np.errstate(all="ignore"):
+            variance = np.where(freedom > 0, self.ends.cost / freedom, np.nan)
+        if self.options.absolute_sigma:
+            variance = np.ones_like(variance)
+        low, high = self.statement.packed("lower"), self.statement.packed("upper")
+        none = (self.ends.state != CONVERGED) | ((self.ends.theta <= low) | (self.ends.theta >= high)).any(1)
+        spread = np.where(none, np.nan, variance)[:, None, None] * (F @ F.swapaxes(1, 2))
+        return spread.reshape(*self.batch, *spread.shape[1:])
+
+    @property
+    def cost(self) -> Array:
+        return self.ends.cost.reshape(self.batch)
+
+    @property
+    def iterations(self) -> Array:
+        return self.ends.iterations.reshape(self.batch)
+
+    @property
+    def success(self) -> Array:
+        return np.asarray(self.ends.state == CONVERGED).reshape(self.batch)
+
+    @property
+    def failed(self) -> Array:
+        return np.argwhere(~self.success)
+
+    @property
+    def residual_std(self) -> Array:
+        """(batch...), NaN where there are no degrees of freedom."""
+        with np.errstate(all="ignore"):
+            s = np.sqrt(np.where(self.jacobians.freedom > 0, self.ends.cost / self.jacobians.freedom, np.nan))
+        return np.asarray(s).reshape(self.batch)
+
+    def __len__(self) -> int:
+        return self.batch[0]
+
+    def __getitem__(self, place: int | tuple[int, ...]) -> SingleFit:
+        index = place if isinstance(place, tuple) else (place,)
+        if len(index) != len(self.batch):
+            raise IndexError(f"a fit has its place along {counted(len(self.batch), 'axis', 'axes')}, got {place!r}")
+        k = int(np.ravel_multi_index([range(n)[i] for i, n in zip(index, self.batch, strict=True)], self.batch))
+        at = np.unravel_index(k, self.batch)
+
+        def one(values: ByParameter) -> ByParameter:
+            by_name = {u.symbol: (u.name, values[u.name][at]) for u in self.statement.unknowns}
+            return ByParameter(by_name)
+
+        return SingleFit(
+            one(self.params),
+            one(self.stderr),
+            self.covariance[at],
+            float(self.ends.cost[k]),
+            bool(self.ends.state[k] == CONVERGED),
+            self.message(k),
+            int(self.ends.iterations[k]),
+        )
+
+    def message(self, k: int) -> str:
+        """How fit `k`, counted along all batch axes, ended."""
+        linear = self.structure.kind == "linear least squares"
+        state = int(self.ends.state[k])
+        return SINGULAR if linear and state == STALLED else MESSAGES[state]
+
+    def failures(self) -> str:
+        """Which fits failed, and how, in words; empty if none did."""
+        bad = np.flatnonzero(self.ends.state != CONVERGED)
+        if not len(bad):
+            return ""
+        places = [tuple(map(int, np.unravel_index(k, self.batch))) for k in bad[:SHOWN]]
+        named = ", ".join(str(p[0]) if len(p) == 1 else str(p) for p in places) + (", ..." if len(bad) > SHOWN else "")
+        reasons = "; ".join(dict.fromkeys(self.message(int(k)) for k in bad))
+        return f"{len(bad)} of {counted(len(self.ends.state), 'fit')} failed (at {named}): {reasons}"
+
+    def __repr__(self) -> str:
+        state = self.failures() or "all converged"
+        return f"<BatchFitResult of {counted(len(self.ends.state), 'fit')}: {', '.join(self.names)}; {state}>"
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
+        """The fits as text: how many converged, and how the estimates are spread over them."""
+        good = self.ends.theta[self.ends.state == CONVERGED]
+        lines = [
+            f"{counted(len(self.ends.state), 'independent fit')} over {self.batch}, {self.structure.kind}",
+            self.solver,
+            self.failures() or "all converged",
+            "",
+            f"{'parameter':<12}{'min':>14}{'median':>14}{'max':>14}",
+        ]
+        for k, name in enumerate(self.names):
+            numbers = (good[:, k].min(), np.median(good[:, k]), good[:, k].max()) if len(good) else (np.nan,) * 3
+            lines.append(f"{name:<12}" + "".join(f"{x:>14.6g}" for x in numbers))
+        return "\n".join(lines)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row for each fit: estimates, standard errors (`a_stderr`), cost, success, iterations.
+
+        Over several batch axes the rows have a `MultiIndex`.
+        """
+        flat = self.covariance.reshape(-1, len(self.names), len(self.names))
+        errors = np.sqrt(np.diagonal(flat, axis1=1, axis2=2))
+        columns: dict[str, Array] = {}
+        for k, name in enumerate(self.names):
+            columns[name], columns[f"{name}_stderr"] = self.ends.theta[:, k], errors[:, k]
+        columns |= {"cost": self.ends.cost, "success": self.success.ravel(), "iterations": self.ends.iterations}
+        places = list(np.ndindex(self.batch))
+        several = len(self.batch) > 1
+        return pd.DataFrame(columns, index=pd.MultiIndex.from_tuples(places) if several else range(len(places)))
+
+    def predict(self, data: Any = None) -> Array:
+        """The fitted models at the data of the fits, or at others: (batch..., observations).
+
+        Args:
+            data: by symbol or name, what the model needs; arrays without batch axes serve all fits.
+
+        Raises:
+            FitError: the model cannot be told from the cost.
+            ArgumentError, DataError: missing or unfit data.
+        """
+        model = self.structure.model
+        if model is None:
+            raise FitError(f"predict needs the model: {self.structure.no_model}")
+        if data is not None and not hasattr(data, "keys"):
+            raise ArgumentError(f"data is {kind_of(data)}; give a mapping from symbols or names to arrays")
+        graph, problem = model.prediction, self.statement
+        names = {symbol: name for name, symbol in problem.symbols.items()}
+        given = {
+            names.get(k, str(k)): np.asarray(data[k], np.float64) for k in (data.keys() if data is not None else ())
+        }
+        given = given if data is not None else dict(problem.data)
+        known = {**{n: a for n, a in problem.data.items() if not a.ndim}, **given}
+        known |= {u.name: np.asarray(self.params[u.name]) for u in problem.unknowns}
+        needed = [graph[v].attributes["name"] for v in graph.inputs]
+        missing = [n for n in needed if n not in known]
+        if missing:
+            raise ArgumentError(f"predict lacks data for {', '.join(missing)}, which the model needs")
+        compute = made(graph, "program", lambda: program(graph))
+        sizes = problem.sizes if data is None else {}
+        try:
+            return compute({n: known[n] for n in needed}, {k: v for k, v in sizes.items() if k in graph.size_names()})[
+                "model"
+            ]
+        except ShapeError as error:
+            raise DataError(str(error)) from error
+
+    def _by_parameter(self, flat: Array, fixed: Callable[[Any], Array]) -> ByParameter:
+        values = self.statement.unpacked(flat)
+
+        def of(u: Any) -> Array:
+            value = values[u.name] if u.name in values else fixed(u)
+            return np.broadcast_to(
+                value.reshape(*self.batch, *u.initial.shape) if u.name in values else value,
+                (*self.batch, *u.initial.shape),
+            )
+
+        return ByParameter({u.symbol: (u.name, of(u)) for u in self.statement.unknowns})
