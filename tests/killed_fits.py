@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
             with os.fdopen(writing, "w") as out:
                 json.dump(work(), out)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(writing)
@@ -112,7 +115,7 @@ def main(folder: str, case: str, kills: int, seed: int) -> None:
     sizes = [path.stat().st_size for path in Path(folder).glob("*.journal")]
     resumed = in_a_fork(lambda: run(case, folder, None))
     again = in_a_fork(lambda: run(case, folder, None))
-    print(json.dumps({"whole": whole, "killed": killed, "sizes": sizes, "resumed": resumed, "again": again}))
+    json.dump({"whole": whole, "killed": killed, "sizes": sizes, "resumed": resumed, "again": again}, sys.stdout)
 
 
 if __name__ == "__main__":

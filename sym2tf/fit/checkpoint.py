@@ -137,7 +137,7 @@ def load_state(folder: str | PathLike[str]) -> tuple[dict[str, Array], dict[str,
     """
     for path in reversed(_states(Path(folder))):
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             return arrays, json.loads(str(arrays.pop(META)))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

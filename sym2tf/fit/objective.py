@@ -5,6 +5,7 @@ NumPy evaluates it, TensorFlow where the data are large.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,16 +47,19 @@ PATIENCE = 100
 Program = Callable[[Mapping[str, Array], Mapping[str, int]], dict[str, Array]]
 
 
-def _program(graph: Graph, *, small: bool) -> Program:
-    """A graph as a function of its inputs and sizes, optimised at once or when it turns out to be called often."""
+def _program(graph: Graph, asked: Callable[[], int], *, small: bool) -> Program:
+    """A graph as a function of its inputs and sizes, optimised at once or when it turns out to be needed often.
+
+    What counts is how often it was asked for, not how often it was computed: a fit that is resumed has answers from
+    its journal, and must go on with the very operations of one that was never interrupted.
+    """
     compute = program(prune(graph)[0] if small else optimize(graph)[0])
-    left = PATIENCE if small else -1
+    optimized = not small
 
     def run(inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
-        nonlocal compute, left
-        if left == 0:
-            compute = program(optimize(graph)[0])
-        left -= 1
+        nonlocal compute, optimized
+        if not optimized and asked() > PATIENCE:
+            compute, optimized = program(optimize(graph)[0]), True
         return compute(inputs, sizes)
 
     return run
@@ -84,10 +88,14 @@ class Objective:
         self._compute = self._tensorflow() if self.engine == "TensorFlow" else self._numpy()
         self._hessian: Program | None = None
         self._product: Program | None = None
+        self._asked: Counter[str] = Counter()
         self._last: tuple[bytes, float, Array] | None = None
 
+    def _program(self, graph: Graph, kind: str) -> Program:
+        return _program(graph, lambda: self._asked[kind], small=self._small)
+
     def _numpy(self) -> Callable[[dict[str, Array]], tuple[Any, list[Any]]]:
-        compute = _program(derivatives.gradient(self.graph, self.wrt, values=True), small=self._small)
+        compute = self._program(derivatives.gradient(self.graph, self.wrt, values=True), "cost")
         names = [f"d/{derivatives.name_of('out', k)}" for k in range(len(self._free))]
 
         def run(inputs: dict[str, Array]) -> tuple[Any, list[Any]]:
@@ -112,6 +120,7 @@ class Objective:
         """The cost and its gradient; remembers the last point, since optimisers ask for both in turn."""
         key = theta.tobytes()
         if self._last is None or self._last[0] != key:
+            self._asked["cost"] += 1
             value, flat = self.monitor.ask("cost", theta, lambda: self._evaluated(theta), _summary)
             self._last = (key, float(value), flat)
             self.evaluations += 1
@@ -129,11 +138,12 @@ class Objective:
                 graph = derivatives.hessian(self.graph, self.wrt)
             except DifferentiationError:
                 return False
-            self._hessian = _program(graph, small=self._small)
+            self._hessian = self._program(graph, "hessian")
         return True
 
     def hessian(self, theta: Array) -> Array:
         """The matrix of second derivatives, symmetrised."""
+        self._asked["hessian"] += 1
         (H,) = self.monitor.ask("hessian", theta, lambda: (self._second(theta),))
         return H
 
@@ -156,11 +166,12 @@ class Objective:
                 graph = derivatives.hvp(self.graph, self.wrt)
             except DifferentiationError:
                 return False
-            self._product = _program(graph, small=self._small)
+            self._product = self._program(graph, "product")
         return True
 
     def hessian_product(self, theta: Array, vector: Array) -> Array:
         """The Hessian times a vector: about two gradients, whatever the number of parameters."""
+        self._asked["product"] += 1
         where = np.concatenate([theta, vector])
         (Hv,) = self.monitor.ask("hessian product", where, lambda: (self._multiplied(theta, vector),))
         return Hv
