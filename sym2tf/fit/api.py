@@ -15,15 +15,17 @@ from sym2tf.fit.batched import fit_batch
 from sym2tf.fit.classify import Structure, classify
 from sym2tf.fit.inference import infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
+from sym2tf.fit.memo import made
 from sym2tf.fit.minibatch import kept_with, of_this_worker
 from sym2tf.fit.monitor import Monitor, StopFit
 from sym2tf.fit.options import Options
+from sym2tf.fit.recall import stated
 from sym2tf.fit.residuals import Residuals, residuals_of, run
 from sym2tf.fit.result import FitResult
 from sym2tf.fit.robust import infer_from_loss
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.solvers import solve
-from sym2tf.fit.statement import Problem, state
+from sym2tf.fit.statement import Problem
 from sym2tf.fit.stream import is_one_pass, solve_in_one_pass
 from sym2tf.fit.subgraphs import extract
 from sym2tf.fit.supervision import monitor_of, where_stopped, with_undefined
@@ -151,7 +153,7 @@ def fit(
         strategy=strategy,
     )
     start = time.perf_counter()
-    problem = state(
+    problem = stated(
         cost, data, params, loss=loss, sigma=sigma, weights=weights, constraints=constraints, maximize=maximize
     )
     if likelihood:
@@ -160,7 +162,7 @@ def fit(
         return fit_batch(problem, classify(problem), options, start)
     watched = None
     if validation is not None:
-        watched = state(
+        watched = stated(
             cost,
             validation,
             params,
@@ -181,7 +183,7 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
     squares = structure.residuals is not None and not once
     residuals = residuals_of(problem, structure, monitor) if squares else None
     prepared = time.perf_counter()
-    graph = extract(problem.graph, {"out": problem.graph.outputs["out"]})
+    graph = made(problem.graph, "cost", lambda: extract(problem.graph, {"out": problem.graph.outputs["out"]}))
     try:
         if once:
             solution = solve_in_one_pass(problem, structure)

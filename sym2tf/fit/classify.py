@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sym2tf.autodiff import derivatives
 from sym2tf.errors import FitError
 from sym2tf.fit.equations import label
+from sym2tf.fit.memo import made
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.subgraphs import extract
 from sym2tf.frontend.describe import describe
@@ -81,6 +82,12 @@ def classify(problem: Problem) -> Structure:
     Raises:
         FitError: the cost is linear in the parameters, so it has no minimum.
     """
+    names = tuple(u.name for u in problem.free), tuple(u.name for u in problem.unknowns)
+    key = "structure", *names, problem.bounded, bool(problem.constraints)
+    return made(problem.graph, key, lambda: _classified(problem))
+
+
+def _classified(problem: Problem) -> Structure:
     graph = problem.graph
     nodes = {graph[v].attributes["name"]: v for v in graph.inputs}
     free = [nodes[u.name] for u in problem.free]
