@@ -15,6 +15,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -51,11 +52,60 @@ DOCUMENT = "fit.json"
 MAX_DOCUMENT = 1 << 28  # bytes
 MAX_INTEGER = 2**63
 
+_format: Any = lazy("numpy.lib.format")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Stands for an array of a fit that was saved without its data: its shape is known, asking for more says why not.
+
+    Attributes:
+        name: of the input.
+        shape, kind: of the array; `kind` is its dtype.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the elements."""
+        return np.dtype(self.kind)
+
+    def __array__(self, *args: Any, **keywords: Any) -> Array:
+        raise self._missing()
+
+    def __getitem__(self, place: Any) -> Any:
+        raise self._missing()
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        raise self._missing()
+
+    def _missing(self) -> DataError:
+        return DataError(
+            f"{self.name} was left out when this fit was saved (data=False): predict takes other data, and what needs "
+            "the data of the fit needs a file that has them"
+        )
+
+
 RECORDS: Mapping[str, Any] = {
     c.__name__: c
     for c in (
         Problem, Unknown, Tie, Constraint, Spread, Loss, Structure, Model, Solution, Inference, Linearisation, Quality,
-        Options, Step, TensorType,
+        Options, Step, TensorType, LeftOut,
     )
 }  # fmt: skip
 # What belongs to the process that made a fit and not to the fit: a file leaves it at its default.
@@ -65,32 +115,6 @@ OF_THE_PROCESS = {
 }
 # What is as large as the data and says what they were.
 OF_THE_DATA = {"Inference": ("at",), "Solution": ("residual", "J"), "Spread": ("array",)}
-
-_format: Any = lazy("numpy.lib.format")
-
-
-class LeftOut(Mapping[str, Any]):
-    """The data of a fit that was saved without them: what is no array is there, and asking for more says why not."""
-
-    def __init__(self, kept: Mapping[str, Any], left_out: Sequence[str]) -> None:
-        self._kept, self.left_out = dict(kept), tuple(left_out)
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self.left_out:
-            raise DataError(
-                f"{name} was left out when this fit was saved (data=False): predict takes other data, everything else "
-                "that needs those of the fit needs a file with them"
-            )
-        return self._kept[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._kept
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
 
 def save(record: Any, path: Any, *, data: bool = True, derived: Sequence[str] = ()) -> None:
@@ -204,18 +228,17 @@ class _Writer:
                 continue
             value = getattr(record, f.name)
             if name == "Problem" and f.name == "data":
-                value = self._of_data(value)
-            elif name == "Options" and f.name == "method" and value is not None and not isinstance(value, str):
+                fields[f.name] = self._of_data(value)
+                continue
+            if name == "Options" and f.name == "method" and value is not None and not isinstance(value, str):
                 value = str(getattr(value, "name", type(value).__name__))
             fields[f.name] = self.value(value, f"{name}.{f.name}")
         return {"record": name, "fields": fields}
 
     def _of_data(self, data: Mapping[str, Any]) -> Any:
-        if isinstance(data, LeftOut):
-            return data
-        left_out = [n for n, a in data.items() if not self.data and np.ndim(a)]
-        kept = {n: a for n, a in data.items() if n not in left_out}
-        return LeftOut(kept, left_out) if left_out else kept
+        if self.data:
+            return self.value(data, "data")
+        return self.value({n: LeftOut(n, a.shape, str(a.dtype)) if a.ndim else a for n, a in data.items()}, "data")
 
     def value(self, value: Any, where: str) -> Any:
         """What stands for a value; `where` it is, for messages."""
@@ -271,7 +294,6 @@ _WRITERS: tuple[tuple[Any, Write], ...] = (
     (Dim, lambda w, x, at: {"dim": [[list(monomial), c] for monomial, c in x.terms]}),
     (Graph, lambda w, x, at: w.graph(x, at)),
     (sp.Basic | sp.MatrixBase | sp.NDimArray, lambda w, x, at: {"expression": w.expressions.place(x)}),
-    (LeftOut, lambda w, x, at: {"left out": list(x.left_out), "kept": w.value(x._kept, at)}),
     (Mapping, lambda w, x, at: {"mapping": [[w.value(k, at), w.value(v, at)] for k, v in x.items()]}),
     (tuple, lambda w, x, at: {"tuple": _items(w, x, at)}),
     (list, lambda w, x, at: {"list": _items(w, x, at)}),
@@ -403,7 +425,6 @@ _READERS: Mapping[str, Read] = {
     "dim": lambda r, x: Dim(tuple((tuple(monomial), c) for monomial, c in x["dim"])),
     "graph": lambda r, x: r.graph(x),
     "expression": lambda r, x: at(r.expressions, x["expression"]),
-    "left out": lambda r, x: LeftOut(r.value(x["kept"]), x["left out"]),
     "mapping": lambda r, x: {r.value(k): r.value(v) for k, v in x["mapping"]},
     "tuple": lambda r, x: tuple(r.items(x["tuple"])),
     "list": lambda r, x: r.items(x["list"]),
