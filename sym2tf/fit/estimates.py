@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sym2tf.fit.parameters import element_names
+from sym2tf.fit.residuals import evaluators
 from sym2tf.fit.statement import Problem
+from sym2tf.ir.dims import evaluate_size
 
 Array = np.ndarray[Any, Any]
 
@@ -42,19 +46,63 @@ class ByParameter(Mapping[Any, Any]):
         return "{" + ", ".join(f"{name}: {value}" for name, value in self._by_name.items()) + "}"
 
 
-def by_parameter(problem: Problem, value: Callable[[Any], Array]) -> ByParameter:
-    """`value(unknown)` of each parameter; arrays are copied, those without axes become floats."""
-    found = [(u, value(u)) for u in problem.unknowns]
-    return ByParameter({u.symbol: (u.name, a.copy() if a.shape else float(a)) for u, a in found})
+@dataclass(frozen=True)
+class Tied:
+    """A parameter that is an expression in others.
+
+    Attributes:
+        symbol, name: of it.
+        value: at the estimates, in its shape.
+        stderr: in the same shape; None where the others have none.
+    """
+
+    symbol: Any
+    name: str
+    value: Array
+    stderr: Array | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each element in C order."""
+        return element_names(self.name, self.value.shape)
 
 
-def flat_by_parameter(problem: Problem, flat: Array, fixed: float | None = None) -> ByParameter:
-    """A flat vector (p,) over the free parameters by parameter; the fixed ones have their value, or `fixed`."""
+def tied_estimates(problem: Problem, theta: Array, covariance: Array | None) -> tuple[Tied, ...]:
+    """The parameters that are tied, with standard errors by the delta method: the roots of diag(J C J^T)."""
+    found = []
+    for tie in problem.ties.values():
+        graph = tie.graph
+        shape = tuple(evaluate_size(d, problem.bound) for d in graph[graph.outputs["out"]].type.shape)
+        values, jacobian = evaluators(graph, problem)
+        errors = None
+        if covariance is not None:
+            J = jacobian(theta)
+            errors = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J).clip(0)).reshape(shape)
+        found.append(Tied(tie.symbol, tie.name, values(theta).reshape(shape), errors))
+    return tuple(found)
+
+
+def by_parameter(
+    problem: Problem, flat: Array, tied: Mapping[str, Array] | None = None, fixed: float | None = None
+) -> ByParameter:
+    """A flat vector (p,) over the free parameters by parameter, with what belongs to the others.
+
+    Args:
+        problem: whose parameters they are.
+        flat: (p,).
+        tied: by name, for those that are tied.
+        fixed: for those that are fixed; their value where it is None.
+    """
     values = problem.unpacked(flat)
+    found = {}
+    for u in problem.unknowns:
+        other = u.initial if fixed is None else np.full(u.initial.shape, fixed)
+        found[u.symbol] = (u.name, _own(values.get(u.name, other)))
+    for name, array in (tied or {}).items():
+        found[problem.ties[name].symbol] = (name, _own(array))
+    return ByParameter(found)
 
-    def value(u: Any) -> Array:
-        if u.name in values:
-            return values[u.name]
-        return u.initial if fixed is None else np.full(u.initial.shape, fixed)
 
-    return by_parameter(problem, value)
+def _own(array: Array) -> Any:
+    """A copy of an array, or a float where it has no axes."""
+    return array.copy() if array.shape else float(array)

@@ -19,17 +19,13 @@ DIGITS = 17  # every float64 survives
 def fitted(problem: Problem, params: Mapping[Any, Any]) -> Any:
     """What was stated, with numbers in place of the parameters: the model of an equation, else the cost.
 
-    A mapping of several equations gives a dict from observed to fitted model. An array parameter in a sum over its
+    Several equations give a dict from what is observed to the fitted model. An array parameter in a sum over its
     subscript makes that sum explicit; sizes in the shape of a parameter are replaced as well.
     """
-    return _each(problem.cost, lambda target: _substituted(target, problem, params))
-
-
-def _each(cost: Any, do: Any) -> Any:
-    if isinstance(cost, Mapping):
-        models = {left: do(sp.sympify(right)) for left, right in cost.items()}
-        return models if len(models) > 1 else next(iter(models.values()))
-    return do(cost.rhs if isinstance(cost, sp.Eq) else sp.sympify(cost))
+    if not problem.equations:
+        return _substituted(sp.sympify(problem.cost), problem, params)
+    models = {left: _substituted(right, problem, params) for left, right in problem.equations}
+    return models if len(models) > 1 else next(iter(models.values()))
 
 
 def _substituted(target: Any, problem: Problem, params: Mapping[Any, Any]) -> Any:

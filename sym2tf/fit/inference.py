@@ -127,7 +127,7 @@ def infer(
     F, condition = solution.inverse_root, solution.condition
     if solution.active is not None:
         F = None
-    if F is None and not solution.at_bounds and (solution.success or solution.degenerate):
+    if F is None and not solution.at_bounds and not solution.stopped and (solution.success or solution.degenerate):
         try:
             F, condition = inverse_root_at(J, solution.active, problem.names)
         except SingularProblemError as error:
@@ -263,4 +263,6 @@ def unusable(solution: Solution) -> str:
     if solution.at_bounds:
         verb = "stands" if len(solution.at_bounds) == 1 else "stand"
         return f"{', '.join(solution.at_bounds)} {verb} at a bound, where the usual theory does not hold"
+    if solution.stopped:
+        return "the fit was stopped before it reached the minimum"
     return "" if solution.success else "the fit has not converged"

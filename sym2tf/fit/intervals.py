@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError, FitError
+from sym2tf.fit.estimates import Tied
 from sym2tf.fit.inference import Inference
 from sym2tf.lazy import lazy
 
@@ -85,23 +86,19 @@ def quantile(inference: Inference, level: float) -> float:
     return float(scipy_special.stdtrit(inference.degrees_of_freedom, tail))
 
 
-def ratios(theta: Array, inference: Inference) -> Array | None:
-    """(p,), estimate over standard error: t, or z where the variance is known; infinite where the error is 0."""
-    if inference.stderr is None:
-        return None
+def ratios(estimates: Array, stderr: Array, inference: Inference) -> Array:
+    """Estimate over standard error: t, or z where the variance is known; infinite where the error is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Array = theta / inference.stderr
+        found: Array = estimates / stderr
     return found
 
 
-def p_values(theta: Array, inference: Inference) -> Array | None:
-    """(p,), the probability of a ratio at least as far from 0 if the parameter is 0 (two-sided)."""
-    t = ratios(theta, inference)
-    if t is None:
-        return None
+def p_values(estimates: Array, stderr: Array, inference: Inference) -> Array:
+    """The probability of a ratio at least as far from 0 if the parameter is 0 (two-sided)."""
+    t = np.abs(ratios(estimates, stderr, inference))
     if inference.normal or inference.degrees_of_freedom is None:
-        return np.asarray(2 * scipy_special.ndtr(-np.abs(t)))
-    return np.asarray(2 * scipy_special.stdtr(inference.degrees_of_freedom, -np.abs(t)))
+        return np.asarray(2 * scipy_special.ndtr(-t))
+    return np.asarray(2 * scipy_special.stdtr(inference.degrees_of_freedom, -t))
 
 
 def correlation(inference: Inference) -> Array | None:
@@ -124,14 +121,21 @@ def wald(names: tuple[str, ...], theta: Array, inference: Inference, level: floa
     return Intervals(names, theta - half, theta + half, level, "wald")
 
 
-def frame(names: tuple[str, ...], theta: Array, inference: Inference, level: float) -> Any:
-    """A pandas DataFrame with a row for each free parameter; NaN where there are no standard errors."""
-    columns: dict[str, Any] = {"estimate": theta}
-    nothing = np.full(len(names), np.nan)
-    known = inference.stderr is not None
-    ends = np.asarray(wald(names, theta, inference, level)) if known else np.column_stack([nothing, nothing])
-    columns["stderr"] = inference.stderr if known else nothing
-    columns["z" if inference.normal else "t"] = ratios(theta, inference) if known else nothing
-    columns["p"] = p_values(theta, inference) if known else nothing
-    columns["lower"], columns["upper"] = ends.T
-    return pandas.DataFrame(columns, index=list(names))
+def frame(names: tuple[str, ...], theta: Array, inference: Inference, level: float, tied: tuple[Tied, ...] = ()) -> Any:
+    """A pandas DataFrame with a row for each free or tied parameter; NaN where there are no standard errors."""
+    index = [*names, *(name for t in tied for name in t.names)]
+    estimates = np.concatenate([theta, *(t.value.ravel() for t in tied)])
+    errors = np.full(len(estimates), np.nan)
+    half = 0.0
+    if inference.stderr is not None:
+        errors = np.concatenate([inference.stderr, *(t.stderr.ravel() for t in tied if t.stderr is not None)])
+        half = quantile(inference, level)
+    columns = {
+        "estimate": estimates,
+        "stderr": errors,
+        "z" if inference.normal else "t": ratios(estimates, errors, inference),
+        "p": p_values(estimates, errors, inference),
+        "lower": estimates - half * errors,
+        "upper": estimates + half * errors,
+    }
+    return pandas.DataFrame(columns, index=index)

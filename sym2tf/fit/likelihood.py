@@ -27,10 +27,11 @@ def require_likelihood(problem: Problem) -> None:
         ArgumentError: an equation, or a mean over the observations, whose errors would be wrong by a factor sqrt(n).
     """
     cost = problem.cost
-    if isinstance(cost, sp.Eq):
+    if problem.equations:
+        shown = describe(cost) if isinstance(cost, sp.Eq) else "this"
         raise ArgumentError(
-            f"likelihood=True needs a cost, the negative log-likelihood; {describe(cost)} is an equation, "
-            "which is fitted by least squares"
+            f"likelihood=True needs a cost, the negative log-likelihood; {shown} is an equation, which is fitted by "
+            "least squares, or with its loss"
         )
     sizes = set(_numbers_of_sizes(problem))
     for term in sp.Add.make_args(cost):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sympy as sp
 
 from sym2tf.errors import ArgumentError
-from sym2tf.fit.wording import counted
+from sym2tf.fit.wording import counted, kind_of
 from sym2tf.ir.dims import evaluate_size, size_names
 from sym2tf.ir.graph import Node
 
@@ -68,9 +69,22 @@ class Unknown:
     @property
     def names(self) -> tuple[str, ...]:
         """A name for each element in C order: `w`, or `w[0]`, `w[1]`, ..."""
-        if not self.initial.shape:
-            return (self.name,)
-        return tuple(f"{self.name}[{','.join(map(str, k))}]" for k in np.ndindex(self.initial.shape))
+        return element_names(self.name, self.initial.shape)
+
+
+def element_names(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """`w`, or `w[0]`, `w[1]`, ... of an array of parameters, in C order."""
+    return tuple(f"{name}[{','.join(map(str, k))}]" for k in np.ndindex(shape)) if shape else (name,)
+
+
+def parameters_of(params: Any) -> dict[Any, Parameter]:
+    """What the user says of parameters, by symbol or name."""
+    if isinstance(params, sp.Basic | sp.IndexedBase | str):
+        params = [params]
+    if not isinstance(params, Iterable):
+        raise ArgumentError(f"params is {kind_of(params)}; give a mapping to start values, or the symbols")
+    pairs = params.items() if isinstance(params, Mapping) else ((key, None) for key in params)
+    return {key: value if isinstance(value, Parameter) else Parameter(value) for key, value in pairs}
 
 
 def unpacked(free: Iterable[Unknown], theta: Array) -> dict[str, Array]:

@@ -46,13 +46,7 @@ class Prediction:
     interval: Interval
 
 
-def predict(
-    problem: Problem,
-    model: Model,
-    theta: Array,
-    data: Any,
-    shape: tuple[int, ...] | None,
-) -> Array:
+def predict(problem: Problem, model: Model, theta: Array, data: Any = None) -> Array:
     """The model at `data`, or at those of the fit (None), where it has the shape of what was observed.
 
     Raises:
@@ -60,7 +54,7 @@ def predict(
     """
     there = at_data(problem, model.prediction, data)
     values, _ = evaluators(model.prediction, there)
-    return _shaped(values(theta), there, model, data, shape)
+    return _shaped(values(theta), there, model, data)
 
 
 def band(
@@ -69,7 +63,6 @@ def band(
     theta: Array,
     inference: Inference,
     data: Any,
-    shape: tuple[int, ...] | None,
     interval: Any,
     level: float,
     sigma: Any,
@@ -90,14 +83,15 @@ def band(
     there = at_data(problem, model.prediction, data)
     values, jacobian = evaluators(model.prediction, there)
     J = jacobian(theta)
-    value = _shaped(values(theta), there, model, data, shape)
+    value = _shaped(values(theta), there, model, data)
     variance = np.einsum("ij,jk,ik->i", J, covariance, J).clip(0)
-    variance = _shaped(variance, there, model, data, shape)
+    variance = _shaped(variance, there, model, data)
     if interval == "prediction":
         variance = variance + _noise(inference, data, sigma, value)
     error = np.sqrt(variance)
     half = quantile(inference, level) * error
-    return Prediction(value, error, value - half, value + half, level, interval)
+    ends = (np.asarray(value - half), np.asarray(value + half))
+    return Prediction(value, np.asarray(error), *ends, level, interval)
 
 
 def at_data(problem: Problem, graph: Graph, data: Any) -> Problem:
@@ -149,13 +143,15 @@ def _noise(inference: Inference, data: Any, sigma: Any, value: Array) -> Any:
     return spread**2 * (1.0 if inference.normal else inference.sigma**2)
 
 
-def _shaped(flat: Array, problem: Problem, model: Model, data: Any, shape: tuple[int, ...] | None) -> Array:
+def _shaped(flat: Array, problem: Problem, model: Model, data: Any) -> Array:
     """Flat values of the model in its shape, or in that of the observed."""
     graph = model.prediction
     due = tuple(evaluate_size(d, problem.bound) for d in graph[graph.outputs["model"]].type.shape)
     found = flat.reshape(due)
     if data is None:
-        return np.broadcast_to(found, shape if shape is not None else due).copy()
+        whole = model.graph[model.graph.outputs["observed"]].type.shape
+        shape = np.broadcast_shapes(due, tuple(evaluate_size(d, problem.bound) for d in whole))
+        return np.broadcast_to(found, shape).copy()
     return np.asarray(found[0]) if _is_one_point(graph, data) else found
 
 

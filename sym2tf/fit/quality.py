@@ -36,33 +36,44 @@ NO_ROWS = "the rows of a stream are gone through and not kept"
 
 
 def quality_of(
-    structure: Structure, inference: Inference, at: Linearisation | None, observed: Array | None, parameters: int
+    problem: Problem,
+    structure: Structure,
+    inference: Inference,
+    at: Linearisation | None,
+    observed: Any,
+    parameters: int,
 ) -> Quality:
     """All of it; `parameters` is how many were estimated."""
-    r2, llf = r_squared(structure, inference, at, observed), log_likelihood(inference, at)
+    r2, llf = r_squared(problem, structure, inference, at, observed), log_likelihood(inference, at)
     aic, bic = information(llf, inference, parameters)
     return Quality(r2, adjusted(r2, inference), llf, aic, bic)
 
 
-def shown_residuals(
-    problem: Problem, structure: Structure, theta: Array, at: Linearisation | None
-) -> tuple[Array | None, Array | None]:
-    """Observed - model in the shape of the data, and what is observed.
+def shown_residuals(problem: Problem, structure: Structure, theta: Array, at: Linearisation | None) -> tuple[Any, Any]:
+    """Observed - model in the shape of the data, and what is observed; dicts by what is observed for several models.
 
-    The residuals as written, and None, where no model is known; None twice where there are no residuals either, or
-    their rows are gone.
+    The residuals as written, and None, where no model is known; None twice where there are no residuals either.
     """
-    if problem.stream is not None:
+    if problem.stream is not None:  # its rows are gone
         return None, None
-    model = structure.model
-    if model is None:
+    if not structure.models:
         return (None if at is None else at.residual), None
-    observed, predicted = sides(problem, model, theta)
-    if at is None:
-        return observed - predicted, observed
-    starts = np.cumsum([0, *at.rows])
-    own = at.residual[starts[model.block] : starts[model.block + 1]] * model.sign
-    return own.reshape(predicted.shape), observed
+    pairs = {model.observed: sides(problem, model, theta) for model in structure.models}
+    shown = {}
+    for model in structure.models:
+        observed, predicted = pairs[model.observed]
+        shown[model.observed] = observed - predicted
+        if at is not None and not _correlated(problem):  # the solver's own residuals have more digits
+            starts = np.cumsum([0, *at.rows])
+            own = at.residual[starts[model.block] : starts[model.block + 1]] * model.sign
+            shown[model.observed] = own.reshape(predicted.shape)
+    if len(pairs) == 1:
+        return next(iter(shown.values())), next(iter(pairs.values()))[0]
+    return shown, {name: observed for name, (observed, _) in pairs.items()}
+
+
+def _correlated(problem: Problem) -> bool:
+    return any(spread.kind == "covariance" for spread in problem.spreads.values())
 
 
 def sides(problem: Problem, model: Model, theta: Array) -> tuple[Array, Array]:
@@ -72,13 +83,17 @@ def sides(problem: Problem, model: Model, theta: Array) -> tuple[Array, Array]:
     return observed, predicted
 
 
-def r_squared(structure: Structure, inference: Inference, at: Linearisation | None, observed: Array | None) -> Found:
+def r_squared(
+    problem: Problem, structure: Structure, inference: Inference, at: Linearisation | None, observed: Any
+) -> Found:
     """1 - RSS/TSS, with the total sum of squares about the (weighted) mean, if the model can move by a constant."""
     if inference.rss is not None and (inference.total is not None or inference.no_total):
         return _ratio(inference.rss, inference.total, inference.no_total)
     if at is None:
         return None, NO_SQUARES
-    if observed is None:
+    if _correlated(problem):
+        return None, "the observations are correlated, so there is no variance about a mean to compare with"
+    if structure.model is None:
         return None, structure.no_model
     if len(at.rows) > 1:
         return None, "the cost adds several sums of squares"
@@ -87,6 +102,8 @@ def r_squared(structure: Structure, inference: Inference, at: Linearisation | No
     Q = np.linalg.qr(J / power_of_two(np.abs(J).max(axis=0, initial=0)))[0]
     if np.linalg.norm(one - Q @ (Q.T @ one)) > 1e-7 * np.linalg.norm(one):
         return None, "the model cannot move by a constant (it has no intercept)"
+    if not np.ptp(observed):
+        return _ratio(0.0, 0.0, "")
     unit = float(power_of_two(np.abs(observed).max()))
     y, r = observed.ravel() / unit * one, r / unit
     direction = one / np.linalg.norm(one)
@@ -133,7 +150,7 @@ def log_likelihood(inference: Inference, at: Linearisation | None) -> Found:
     if inference.normal:
         rss = inference.rss * (1.0 if at is None or at.common is None else at.common)
         return -0.5 * (n * float(np.log(2 * np.pi)) + rss - logs), ""
-    if inference.rss == 0 and inference.sigma == 0:
+    if inference.rss == 0 and (at is None or not at.residual.any()):
         return None, "the residuals are all zero, so the likelihood has no maximum"
     return -0.5 * n * (float(np.log(2 * np.pi / n)) + _log_rss(inference, at) + 1) + 0.5 * logs, ""
 

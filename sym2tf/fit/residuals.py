@@ -105,7 +105,7 @@ def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Re
     def watched_jacobian(theta: Array) -> Array:
         return monitor.ask("jacobian", theta, lambda: (jacobian(theta),))[0]
 
-    inference = _no_inference(rows, common)
+    inference = "" if problem.equations else _no_inference(rows, common)
     return Residuals(watched, watched_values, watched_jacobian, weights, rows, common, inference)
 
 

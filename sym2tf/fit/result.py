@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from sym2tf.errors import ArgumentError, FitError
 from sym2tf.fit import diagnostics, intervals, persistence, plotting, quality, surface, tables
+from sym2tf.fit.bootstrap import Bootstrap
 from sym2tf.fit.classify import Class, Model, Structure
-from sym2tf.fit.estimates import ByParameter, flat_by_parameter
+from sym2tf.fit.estimates import ByParameter, Tied, by_parameter, tied_estimates
 from sym2tf.fit.expression import fitted
 from sym2tf.fit.inference import Inference, Linearisation, count_held, linearised_again
 from sym2tf.fit.influence import Influence, influence_of, leverage_of
@@ -19,8 +21,10 @@ from sym2tf.fit.intervals import Intervals, frame, require_level
 from sym2tf.fit.monitor import Step
 from sym2tf.fit.options import Options
 from sym2tf.fit.prediction import band, predict
+from sym2tf.fit.robust import robust_inference
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.uncertainty import Fitted, profiles, resample
 
 Array = np.ndarray[Any, Any]
 
@@ -62,13 +66,21 @@ class FitResult:
     run_seconds: float
 
     @cached_property
+    def tied(self) -> tuple[Tied, ...]:
+        """The parameters that are expressions in others, with standard errors by the delta method."""
+        return tied_estimates(self.statement, self.solution.theta, self.inference.covariance)
+
+    @cached_property
     def params(self) -> ByParameter:
-        return flat_by_parameter(self.statement, self.solution.theta)
+        return by_parameter(self.statement, self.solution.theta, {t.name: t.value for t in self.tied})
 
     @cached_property
     def stderr(self) -> ByParameter | None:
         errors = self.inference.stderr
-        return None if errors is None else flat_by_parameter(self.statement, errors, fixed=0.0)
+        if errors is None:
+            return None
+        tied = {t.name: t.stderr for t in self.tied if t.stderr is not None}
+        return by_parameter(self.statement, errors, tied, fixed=0.0)
 
     @property
     def stderr_reason(self) -> str:
@@ -101,13 +113,20 @@ class FitResult:
 
     @cached_property
     def t_values(self) -> ByParameter | None:
-        found = intervals.ratios(self.estimates, self.inference)
-        return None if found is None else flat_by_parameter(self.statement, found, fixed=np.nan)
+        """Estimates over standard errors: Student's t, or z where the variance is known and for likelihoods."""
+        return self._judged(intervals.ratios)
 
     @cached_property
     def p_values(self) -> ByParameter | None:
-        found = intervals.p_values(self.estimates, self.inference)
-        return None if found is None else flat_by_parameter(self.statement, found, fixed=np.nan)
+        """The probability of a ratio as far from 0 if the parameter is 0 (two-sided)."""
+        return self._judged(intervals.p_values)
+
+    def _judged(self, judge: Callable[[Array, Array, Inference], Array]) -> ByParameter | None:
+        inference = self.inference
+        if inference.stderr is None:
+            return None
+        tied = {t.name: judge(t.value, t.stderr, inference) for t in self.tied if t.stderr is not None}
+        return by_parameter(self.statement, judge(self.estimates, inference.stderr, inference), tied, fixed=np.nan)
 
     @cached_property
     def linearisation(self) -> Linearisation | None:
@@ -124,7 +143,8 @@ class FitResult:
         return quality.shown_residuals(self.statement, self.structure, self.estimates, self._kept)
 
     @property
-    def residuals(self) -> Array | None:
+    def residuals(self) -> Any:
+        """Observed - model in the shape of the data; a dict by what is observed for several equations."""
         return self._shown[0]
 
     @property
@@ -132,7 +152,7 @@ class FitResult:
         return quality.NO_ROWS if self.statement.stream is not None else quality.NO_SQUARES
 
     @property
-    def observed(self) -> Array | None:
+    def observed(self) -> Any:
         return self._shown[1]
 
     @cached_property
@@ -169,7 +189,7 @@ class FitResult:
     @cached_property
     def _quality(self) -> quality.Quality:
         observed = self.observed if self.inference.total is None else None
-        return quality.quality_of(self.structure, self.inference, self._kept, observed, self.estimated)
+        return quality.quality_of(self.statement, self.structure, self.inference, self._kept, observed, self.estimated)
 
     @property
     def r_squared(self) -> float | None:
@@ -273,14 +293,22 @@ class FitResult:
             for n, x, s in zip(self.names, self.estimates, errors, strict=True)
         ]
 
-    def summary(self) -> str:
-        """The fit as text: parameters, quality of the fit, the solver and how it converged."""
-        return tables.text_summary(self)
+    def summary(self, robust: str | None = None) -> str:
+        """The fit as text: parameters, quality of the fit, the solver and how it converged.
+
+        Args:
+            robust: the kind of robust standard errors to show, as in `robust`.
+        """
+        return tables.text_summary(self if robust is None else self.robust(robust))
 
     @property
     def expr(self) -> Any:
         """The model of an equation (a dict of them for several), or the cost, with numbers for the parameters."""
         return fitted(self.statement, self.params)
+
+    @property
+    def _fitted(self) -> Fitted:
+        return Fitted(self.statement, self.structure, self.solution, self.inference, self.linearisation)
 
     def conf_int(self, level: float = 0.95, method: str = "wald", **how: Any) -> Intervals:
         """An interval for each free parameter.
@@ -299,7 +327,40 @@ class FitResult:
         level = require_level(level)
         if method == "wald":
             return intervals.wald(self.names, self.estimates, self.inference, level)
+        if method == "profile":
+            return profiles(self._fitted, level)
+        if method == "bootstrap":
+            return self.bootstrap(**how).conf_int(level)
         raise ArgumentError(f"method is 'wald', 'profile' or 'bootstrap', got {method!r}")
+
+    def bootstrap(self, samples: int = 1000, *, seed: int | None = None, kind: Any = None) -> Bootstrap:
+        """The fit repeated on resampled data: estimates, standard errors, intervals, and how many samples failed.
+
+        Args:
+            samples: how many.
+            seed: that of the fit where it is None; equal seeds give equal samples.
+            kind: `"residuals"`: resampled residuals are added to the fitted values, the default; `"pairs"`: whole
+                observations are resampled, the default for likelihoods, which holds for unequal variances as well.
+
+        Raises:
+            ArgumentError: samples, seed or kind that are none.
+            FitError: there is nothing to resample; says why.
+        """
+        return resample(self._fitted, samples, self.options.seed if seed is None else seed, kind)
+
+    def robust(self, kind: str = "HC3") -> FitResult:
+        """The same fit with standard errors, and all that follows from them, that hold for unequal variances.
+
+        Args:
+            kind: `"HC0"` to `"HC3"` for sums of squares, as in statsmodels; `"HC0"` (Huber and White) or `"HC1"` for
+                likelihoods.
+
+        Raises:
+            ArgumentError: another kind.
+            FitError: there are none; says why.
+        """
+        found = robust_inference(self.statement, self.solution, self.inference, self.linearisation, kind)
+        return replace(self, inference=found)
 
     def predict(self, data: Any = None, interval: Any = None, level: float = 0.95, *, sigma: Any = None) -> Any:
         """The fitted model at other data, or at those of the fit.
@@ -313,30 +374,30 @@ class FitResult:
             sigma: standard deviations of new observations, on the scale of those that the fit was given, where these
                 differ.
 
+        Returns:
+            The values or the band; for several equations a dict of them by what is observed.
+
         Raises:
             FitError: the model cannot be told from the cost, or there are no standard errors; says why.
             ArgumentError, DataError: missing, unknown or unfit data.
         """
-        if self.model is None:
+        models = self.structure.models
+        if not models:
             raise FitError(f"predict needs the model: {self.no_model}")
-        shape = None if data is not None or self.observed is None else self.observed.shape
+        found: dict[str, Any]
         if interval is None:
-            return predict(self.statement, self.model, self.estimates, data, shape)
-        return band(
-            self.statement,
-            self.model,
-            self.estimates,
-            self.inference,
-            data,
-            shape,
-            interval,
-            require_level(level),
-            sigma,
-        )
+            found = {m.observed: predict(self.statement, m, self.estimates, data) for m in models}
+        else:
+            known = require_level(level), sigma
+            found = {
+                m.observed: band(self.statement, m, self.estimates, self.inference, data, interval, *known)
+                for m in models
+            }
+        return found if len(models) > 1 else next(iter(found.values()))
 
     def to_frame(self, level: float = 0.95) -> Any:
         """A pandas DataFrame: for each free parameter estimate, standard error, t, p, and the ends of its interval."""
-        return frame(self.names, self.estimates, self.inference, require_level(level))
+        return frame(self.names, self.estimates, self.inference, require_level(level), self.tied)
 
     def to_latex(self) -> str:
         r"""The summary as a `tabular` for a document with `\usepackage{booktabs}`."""

@@ -11,18 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.autodiff import derivatives
-from sym2tf.backends.numpy import evaluate
-from sym2tf.errors import ArgumentError, FitError
+from sym2tf.errors import ArgumentError, DifferentiationError, FitError
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.inference import Inference, Linearisation, count_held, inverse_root_at, spread, unusable
 from sym2tf.fit.influence import DETERMINED, leverage_of
 from sym2tf.fit.residuals import evaluators
+from sym2tf.fit.robust_loss import Curve
 from sym2tf.fit.scores import contributions
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.statement import Problem
-from sym2tf.frontend.lower import lower
-from sym2tf.losses import Loss, residual
 
 Array = np.ndarray[Any, Any]
 
@@ -120,7 +117,10 @@ def infer_from_loss(problem: Problem, structure: Structure, solution: Solution, 
         reason = f"{n} observations leave no degrees of freedom"
     if reason:
         return replace(inference, no_stderr=reason)
-    first, second = _slopes(loss, u)
+    try:
+        _, first, second = Curve(loss).at(u)
+    except DifferentiationError:
+        return replace(inference, no_stderr=f"the loss {loss.name} has no second derivative")
     if not np.isfinite(second).all() or not second.mean() > 0:
         return replace(inference, no_stderr=f"the loss {loss.name} has no mean curvature at the residuals")
     F, condition = inverse_root_at(J, solution.active, problem.names)
@@ -136,13 +136,3 @@ def infer_from_loss(problem: Problem, structure: Structure, solution: Solution, 
         condition=condition,
         normal=True,
     )
-
-
-def _slopes(loss: Loss, u: Array) -> tuple[Array, Array]:
-    """First and second derivative of a loss at residuals."""
-    graph = lower(loss.expression, args=(residual,))
-    first = derivatives.gradient(graph, graph.inputs)
-    second = derivatives.hessian(graph, graph.inputs)
-    with np.errstate(all="ignore"):
-        found = [np.asarray(next(iter(evaluate(g, {"residual": u}, {}).values()))) for g in (first, second)]
-    return np.broadcast_to(found[0], u.shape), np.broadcast_to(found[1], u.shape)

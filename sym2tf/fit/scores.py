@@ -14,7 +14,6 @@ from sym2tf.ir.dims import evaluate_size
 from sym2tf.ir.graph import Builder, Graph
 from sym2tf.ops.arithmetic import add, mul
 from sym2tf.ops.indexing import sum_
-from sym2tf.ops.leaves import input_
 from sym2tf.ops.values import Value
 from sym2tf.passes.degree import degrees
 
@@ -76,26 +75,28 @@ def _terms(problem: Problem, graph: Graph) -> list[tuple[int, tuple[int, ...], b
     """`(node, factors, whether it was summed)`: the cost is the sum over all of node*factors, up to a constant."""
     nodes = {graph[v].attributes["name"]: v for v in graph.inputs}
     degree = degrees(graph, [nodes[u.name] for u in problem.free if u.name in nodes])
+    arrays = [v for name, v in nodes.items() if name in problem.data and problem.data[name].ndim]
+    by_row = degrees(graph, arrays)
     found = []
     pending: list[tuple[int, tuple[int, ...]]] = [(graph.outputs["out"], ())]
     while pending:
         v, factors = pending.pop()
-        operands = graph.operands(v)
-        varying = [u for u in operands if degree[u] > 0]
-        if degree[v] == 0:
+        if not any(degree[u] > 0 for u in (v, *factors)):
             continue
-        if graph[v].op is add and not graph[v].type.rank:
+        operands, scalar = graph.operands(v), not graph[v].type.rank
+        observed = [u for u in operands if by_row[u] > 0]
+        if graph[v].op is add and scalar:
             pending += [(u, factors) for u in operands]
-        elif graph[v].op is mul and len(varying) == 1 and not graph[v].type.rank:
+        elif graph[v].op is mul and scalar and len(observed) == 1:
             rest = list(operands)
-            rest.remove(varying[0])
-            pending.append((varying[0], (*factors, *rest)))
+            rest.remove(observed[0])
+            pending.append((observed[0], (*factors, *rest)))
         elif graph[v].op is sum_:
             inner = operands[0]
             while graph[inner].op is sum_:
                 (inner,) = graph.operands(inner)
             found.append((inner, factors, True))
-        elif any(graph[a].op is input_ and graph[a].attributes["name"] in _arrays(problem) for a in graph.ancestors(v)):
+        elif by_row[v] > 0:
             raise FitError(
                 "the cost is no plain sum over the observations, so what each of them adds cannot be told: write it as "
                 "Sum(..., (i, 0, n-1))"
@@ -103,8 +104,3 @@ def _terms(problem: Problem, graph: Graph) -> list[tuple[int, tuple[int, ...], b
         else:
             found.append((v, factors, False))
     return found
-
-
-def _arrays(problem: Problem) -> set[str]:
-    """The data that hold a number for each observation, or more."""
-    return {name for name, array in problem.data.items() if array.ndim}

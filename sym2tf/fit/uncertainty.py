@@ -110,8 +110,9 @@ def resample(fit: Fitted, samples: Any, seed: Any, kind: Any) -> Bootstrap:
 
 
 def _require_minimum(fit: Fitted, what: str) -> None:
-    if not fit.solution.success:
-        raise FitError(f"{what} start from a minimum, and the fit has not converged")
+    if not fit.solution.success or fit.solution.stopped:
+        state = "was stopped" if fit.solution.stopped else "has not converged"
+        raise FitError(f"{what} start from a minimum, and the fit {state}")
 
 
 def _linearisation(fit: Fitted, what: str) -> Linearisation:
