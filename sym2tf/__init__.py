@@ -4,7 +4,7 @@ A SymPy expression is lowered to a graph, differentiated symbolically, optimised
 code, checked against automatic differentiation and high-precision arithmetic.
 """
 
-from sym2tf import nn, optimizers
+from sym2tf import losses, nn, optimizers
 from sym2tf.api import check, differentiate, generate, optimize, render, to_sympy
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
@@ -34,6 +34,7 @@ __all__ = [
     "differentiate",
     "fit",
     "generate",
+    "losses",
     "lower",
     "nn",
     "optimize",

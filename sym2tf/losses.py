@@ -70,8 +70,8 @@ def soft_l1(scale: Any = 1) -> Loss:
 def log_cosh(scale: Any = 1) -> Loss:
     """2*scale**2*log(cosh(residual/scale)): smooth between square and absolute value."""
     c = _scale(scale)
-    cosh = sp.log(sp.exp(residual / c) + sp.exp(-residual / c)) - sp.log(2)
-    return Loss(_named("log_cosh", scale), 2 * c**2 * cosh)
+    softplus = sp.log(1 + sp.exp(2 * residual / c))  # which does not overflow where the optimiser knows it
+    return Loss(_named("log_cosh", scale), 2 * c**2 * (softplus - residual / c - sp.log(2)))
 
 
 def cauchy(scale: Any = 1) -> Loss:

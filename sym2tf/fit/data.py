@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -139,16 +140,26 @@ def _file(path: str | os.PathLike[str]) -> Table:
             )
         return Table(array.dtype.names, lambda name: array[name], closed=False, source=where)
     if suffix == ".npz":
-        archive = _archive(where)
-        return Table(archive.files, archive.__getitem__, closed=False, source=where)
+        return Table(_members(where), lambda name: _member(where, name), closed=False, source=where)
     table = read_data_file(path)
     return Table([name for name in table.header if table.header.count(name) == 1], table.column, False, where)
 
 
-def _archive(where: str) -> Any:
+def _members(where: str) -> list[str]:
+    """The names of the arrays in an archive."""
     try:
-        return np.load(where, allow_pickle=False)
+        with zipfile.ZipFile(where) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
     except OSError as error:
         raise DataError(f"cannot read {where!r}: {error.strerror or error}") from error
-    except ValueError as error:
+    except zipfile.BadZipFile as error:
         raise DataError(f"{where!r} is no .npz file: {error}") from error
+
+
+def _member(where: str, name: str) -> Array:
+    try:
+        with np.load(where, allow_pickle=False) as archive:
+            array: Array = archive[name]
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{where!r}: {name} is no array of numbers: {error}") from error
+    return array

@@ -82,7 +82,7 @@ def _plain(
     """The data as arrays and the parameters, if the statement is a plain one: a formula, numbers, and nothing else."""
     if not isinstance(cost, sp.Basic) or type(data) is not dict or type(params) is not dict:
         return None
-    if how["constraints"] or any(how[name] is not None for name in ("loss", "sigma", "weights")):
+    if how["constraints"] != () or any(how[name] is not None for name in ("loss", "sigma", "weights")):
         return None
     if any(isinstance(value, np.ma.MaskedArray) or not isinstance(value, PLAIN) for value in data.values()):
         return None
