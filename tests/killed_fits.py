@@ -70,9 +70,9 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
             with os.fdopen(writing, "w") as out:
                 json.dump(work(), out)
             status = 0
-        except BaseException:
-            traceback.print_exc()
         finally:
+            if status:
+                traceback.print_exc()
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as into:

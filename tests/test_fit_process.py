@@ -140,6 +140,15 @@ def test_ctrl_c_returns_the_best_point_so_far(cost: Any) -> None:
     assert result.cost == pytest.approx(result.history[4].cost)
 
 
+def test_a_fit_that_is_stopped_where_a_constraint_is_violated_says_so() -> None:
+    def stop(step: Step) -> bool:
+        return step.iteration == 1
+
+    result = fit(ROBUST, DATA, START, constraints=[a**2 + c**2 <= 1], callbacks=stop)
+    assert result.params[a] ** 2 + result.params[c] ** 2 > 1 + 1e-6
+    assert "there a**2 + c**2 <= 1 does not hold" in result.message
+
+
 def test_ctrl_c_before_the_first_evaluation_passes_through() -> None:
     monitor = Monitor(Options())
 
@@ -193,6 +202,17 @@ def test_patience_stops_where_the_validation_cost_was_least() -> None:
     assert np.array_equal(stopped.estimates, best.theta)
     assert stopped.success
     assert stopped.stderr is None
+
+
+def test_a_sum_of_squares_that_is_stopped_early_has_no_standard_errors() -> None:
+    curve = sp.Sum((y[i] - a * sp.exp(b * x[i])) ** 2, (i, 0, n - 1))
+    result = fit(curve, DATA, {a: 1.0, b: -0.1}, validation={x: XS[:5], y: 0 * YS[:5]}, patience=1)
+    assert result.success
+    assert "stopped early" in result.message
+    assert result.stderr is None
+    assert "stopped before it reached the minimum" in result.stderr_reason
+    with pytest.raises(FitError, match="the fit was stopped"):
+        result.bootstrap(samples=10)
 
 
 def test_a_fit_that_converges_before_patience_ends_is_no_other() -> None:

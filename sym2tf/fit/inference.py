@@ -13,7 +13,7 @@ import numpy as np
 
 from sym2tf.errors import SingularProblemError
 from sym2tf.fit.classify import Structure
-from sym2tf.fit.linear import inverse_root_of, power_of_two
+from sym2tf.fit.linear import inverse_root_of, power_of_two, require_rank
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.options import Options
 from sym2tf.fit.residuals import NO_COMMON_VARIANCE, Residuals, residuals_of
@@ -22,6 +22,8 @@ from sym2tf.fit.statement import Problem
 from sym2tf.fit.wording import counted
 
 Array = np.ndarray[Any, Any]
+
+ILL_CONDITIONED = 1e5  # condition number from which standard errors need extended precision for ten digits
 
 
 @dataclass(frozen=True)
@@ -229,19 +231,33 @@ def inverse_root_at(J: Array, active: Array | None, names: tuple[str, ...]) -> t
         SingularProblemError: J Z has not full rank.
     """
     if active is None:
-        return inverse_root_of(J, names)
+        return _inverse_root(J, names)
     unit = power_of_two(np.sqrt(np.square(J).sum(axis=0)))
     Z = null_space(active / unit)
     if not Z.shape[1]:
         return np.zeros((len(names), 1)), 1.0
     try:
-        F, condition = inverse_root_of(J / unit @ Z, tuple(f"direction {k + 1}" for k in range(Z.shape[1])))
+        F, condition = _inverse_root(J / unit @ Z, tuple(f"direction {k + 1}" for k in range(Z.shape[1])))
     except SingularProblemError:
         raise SingularProblemError(
             f"data and constraints together do not determine {', '.join(names)}: a change of some of them along the "
             "constraints changes no residual"
         ) from None
     return (Z @ F) / unit[:, None], condition
+
+
+def _inverse_root(J: Array, names: tuple[str, ...]) -> tuple[Array, float]:
+    """F with F F^T = (J^T J)^-1, and the condition number: by QR, with extended precision where digits would be lost.
+
+    Raises:
+        SingularProblemError: J has not full rank.
+    """
+    scale = power_of_two(np.abs(J).max(axis=0, initial=0))
+    R = np.asarray(np.linalg.qr(J / scale, mode="r"))
+    condition = require_rank(R, scale, names)
+    if condition > ILL_CONDITIONED:
+        return inverse_root_of(J, names)
+    return np.linalg.inv(R) / scale[:, None], condition
 
 
 def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int, known: bool) -> str:

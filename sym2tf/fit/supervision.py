@@ -18,13 +18,15 @@ from sym2tf.fit.nonfinite import explain
 from sym2tf.fit.objective import Objective
 from sym2tf.fit.options import Options
 from sym2tf.fit.progress import progress_line
-from sym2tf.fit.residuals import inputs_of
+from sym2tf.fit.residuals import inputs_of, run
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.subgraphs import extract
 from sym2tf.fit.wording import counted
 
 Array = np.ndarray[Any, Any]
+
+HOLDS = 1e-6  # by which a constraint may be violated where a fit is stopped, as in SciPy's solvers
 
 
 def monitor_of(problem: Problem, options: Options, validation: Problem | None = None, **further: Any) -> Monitor:
@@ -94,6 +96,9 @@ def where_stopped(problem: Problem, monitor: Monitor, stop: StopFit | KeyboardIn
             f"interrupted by Ctrl-C after {counted(monitor.evaluations, 'evaluation')}: "
             "the parameters are the best so far, and no minimum"
         )
+    violated = _violated(problem, theta)
+    if violated:
+        message += f"; there {', '.join(violated)} {'does' if len(violated) == 1 else 'do'} not hold"
     _, gradient = Objective(problem, Monitor(Options())).value_and_gradient(theta)
     return Solution(
         theta,
@@ -105,6 +110,19 @@ def where_stopped(problem: Problem, monitor: Monitor, stop: StopFit | KeyboardIn
         gradient,
         stopped=reason,
     )
+
+
+def _violated(problem: Problem, theta: Array) -> list[str]:
+    """The constraints and signs that a point on the way does not obey."""
+    values = problem.unpacked(theta)
+    found = []
+    for constraint in problem.constraints:
+        value = run(constraint.graph, problem, values)["out"]
+        if (np.abs(value) > HOLDS).any() if constraint.kind == "equality" else (value < -HOLDS).any():
+            found.append(constraint.text)
+    low, high = problem.packed("lower"), problem.packed("upper")
+    outside = (theta < low) | (theta > high)
+    return found + [f"the bounds of {name}" for name, out in zip(problem.names, outside, strict=True) if out]
 
 
 def with_undefined(solution: Solution, problem: Problem, monitor: Monitor) -> Solution:
@@ -138,7 +156,7 @@ def _checkpoint(problem: Problem, options: Options, folder: str | PathLike[str],
     return Checkpoint(
         folder,
         identity(
-            {"the cost": problem.graph},
+            {"the cost": problem.graph} | {f"the constraint {c.text}": c.graph for c in problem.constraints},
             {**problem.data, **problem.fixed},
             **further,
             parameters=[(u.name, u.initial.shape) for u in problem.free],

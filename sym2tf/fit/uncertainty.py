@@ -89,11 +89,12 @@ def resample(fit: Fitted, samples: Any, seed: Any, kind: Any) -> Bootstrap:
     _require_minimum(fit, "a bootstrap")
     problem, theta, names = fit.problem, fit.solution.theta, fit.problem.names
     region = region_of(problem, theta, fit.inference.stderr)
-    if fit.likelihood:
+    if fit.likelihood or problem.loss is not None:
         if kind == "residuals":
-            raise FitError("a likelihood has no residuals to resample: kind='pairs' resamples observations")
+            what = "a likelihood has no residuals" if fit.likelihood else "with a loss residuals are not equal enough"
+            raise FitError(f"{what} to resample: kind='pairs' resamples observations")
         if fit.inference.covariance is None:
-            raise FitError(f"a bootstrap of a likelihood needs its curvature: {fit.inference.no_stderr}")
+            raise FitError(f"a bootstrap of terms needs standard errors for scale: {fit.inference.no_stderr}")
         parts = contributions(problem, fit.inference.observations)
         return bootstrap.of_contributions(names, theta, parts, fit.inference.covariance, region, samples, seed)
     at = _linearisation(fit, "a bootstrap")
@@ -117,7 +118,8 @@ def _require_minimum(fit: Fitted, what: str) -> None:
 
 def _linearisation(fit: Fitted, what: str) -> Linearisation:
     if fit.at is None:
-        raise FitError(f"{what} need residuals or a declared likelihood: {fit.inference.no_stderr}")
+        reason = fit.inference.no_stderr or "a loss is neither"
+        raise FitError(f"{what} need squares of residuals or a declared likelihood: {reason}")
     return fit.at
 
 
