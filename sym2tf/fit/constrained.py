@@ -98,7 +98,7 @@ def trust_constr(task: Task, theta: Array, most: int) -> Run:
         np.zeros(len(relations.texts)),
         np.where(relations.equal, 0.0, np.inf),
         jac=lambda q: relations.evaluate(q * scaled.scale)[1] * scaled.scale,
-        hess=optimize.BFGS(),
+        hess=lambda q, v: _curvature(relations, q * scaled.scale, v) * np.outer(scaled.scale, scaled.scale),
     )
     second = {"hess": scaled.hessian} if task.has_hessian else {"hess": optimize.BFGS()}
     return scaled.run(
@@ -191,7 +191,7 @@ def _kkt_step(
     """The Newton step of the KKT system; None where there is no Hessian, or where this is no isolated minimum."""
     if not task.has_hessian:
         return None
-    H = task.objective.hessian(theta) - _curvature(relations, theta, held, multipliers)
+    H = task.objective.hessian(theta) - _curvature(relations, theta, multipliers)
     if not np.isfinite(H).all():
         return None
     change = np.zeros(len(theta))
@@ -212,16 +212,16 @@ def _kkt_step(
     return change
 
 
-def _curvature(relations: Relations, theta: Array, held: Array, multipliers: Array) -> Array:
-    """The second derivatives of the constraints that are held, times their multipliers; differences of gradients."""
+def _curvature(relations: Relations, theta: Array, multipliers: Array) -> Array:
+    """The second derivatives of the constraints (p, p), times their multipliers (m,); differences of gradients."""
     p = len(theta)
     H = np.zeros((p, p))
-    if not held.any():
+    if not multipliers.any():
         return H
     for k in range(p):
         h = 1e-6 * max(abs(theta[k]), 1.0)
-        beside = [relations.evaluate(theta + sign * h * np.eye(p)[k])[1][held] for sign in (1, -1)]
-        H[k] = (multipliers[held] @ (beside[0] - beside[1])) / (2 * h)
+        after, before = (relations.evaluate(theta + sign * h * np.eye(p)[k])[1] for sign in (1, -1))
+        H[k] = multipliers @ (after - before) / (2 * h)
     return 0.5 * (H + H.T)
 
 

@@ -12,7 +12,7 @@ from sym2tf.errors import FitError, SingularProblemError
 from sym2tf.fit.constrained import Optimality, polished, relations_of
 from sym2tf.fit.convergence import cause_of_failure
 from sym2tf.fit.linear import power_of_two, require_rank, undetermined
-from sym2tf.fit.newton import flat_directions, newton_step, off_a_saddle, polish, remaining
+from sym2tf.fit.newton import flat_directions, gradient_left, newton_step, off_a_saddle, polish, remaining
 from sym2tf.fit.nonfinite import explain
 from sym2tf.fit.solution import Solution, listed
 from sym2tf.fit.squares import gauss_newton
@@ -23,7 +23,9 @@ Array = np.ndarray[Any, Any]
 Search = Callable[[Task, Array, int], Run]
 
 ROUNDS = 6  # searches, each with scales taken where the last one ended
+LOWER = 1e-6  # relative, by which another search from the start must do better where neither has converged
 BESIDE = 1e-5  # from a bound, relative: interior methods end there instead of on it
+ORTHOGONAL, BALANCED, VANISHED = 1e-6, 1e-5, 1e-10  # relative: the gradient of squares is 0, or could be
 ROUNDING = 1e-15  # of the residuals at the start: what may be left of them by rounding alone
 
 
@@ -91,7 +93,8 @@ def descend(task: Task, first: Search, others: Callable[[], Sequence[Search]], t
         if not task.constrained and not task.cost(run.theta) <= task.cost(begin):
             run = replace(run, theta=begin)
         found = _settled(task, run, end, noise, most)
-        better = found.left < end.left if task.constrained else task.cost(found.theta) <= task.cost(end.theta)
+        cost, least = task.cost(found.theta), task.cost(end.theta)
+        better = found.left < end.left if task.constrained else cost <= least - (not last) * LOWER * abs(least)
         if found.left <= 1 or better or end.searches == 0:
             end = replace(found, searches=min(number + 1, len(searches)))
         else:
@@ -222,13 +225,13 @@ def _require_isolated(task: Task, end: End, free: Array) -> None:
     try:
         if task.squares:
             r, J = task.residual(theta), task.design(theta)[:, free]
-            stationary = _is_stationary(r, J) if kkt is None else not kkt.violated and kkt.residual <= 1e-6 * abs(r @ r)
+            stationary = _is_stationary(task, r, J, kkt)
             if kkt is not None:
                 J = np.concatenate([J, kkt.active[:, free]])
             if names and np.isfinite(J).all() and stationary:
                 scale = power_of_two(np.sqrt(np.square(J).sum(axis=0)))
                 require_rank(np.atleast_2d(np.linalg.qr(J / scale, mode="r")), scale, names)
-        elif kkt is None and task.has_hessian and remaining_gradient(task, theta) <= 1:
+        elif kkt is None and task.has_hessian and gradient_left(task, theta) <= 1:
             flat = flat_directions(task, theta)
             if flat is not None:
                 raise SingularProblemError(undetermined(*flat, task.problem.names))
@@ -236,15 +239,11 @@ def _require_isolated(task: Task, end: End, free: Array) -> None:
         raise SingularProblemError(f"{where}: {error}") from None
 
 
-def _is_stationary(r: Array, J: Array) -> bool:
-    """Whether residuals are orthogonal to the columns of their Jacobian."""
-    lengths = np.sqrt(np.square(J).sum(axis=0)) * np.linalg.norm(r)
-    return bool((np.abs(J.T @ r) <= 1e-6 * lengths).all())
-
-
-def remaining_gradient(task: Task, theta: Array) -> float:
-    """The projected gradient over what is tolerated where there is no Hessian."""
-    value, g = task.objective.value_and_gradient(theta)
-    free = ~task.active(theta, g)
-    projected = np.abs(g[free] * np.maximum(np.abs(theta[free]), 1)).max(initial=0)
-    return float(projected / (1e-6 * max(abs(value), 1e-300)))
+def _is_stationary(task: Task, r: Array, J: Array, kkt: Optimality | None) -> bool:
+    """Whether residuals are orthogonal to the columns of their Jacobian, or vanish, or constraints balance them."""
+    length = np.linalg.norm(r)
+    if kkt is not None:
+        return not kkt.violated and bool(kkt.residual <= BALANCED * 2 * task.factor * length * np.linalg.norm(J))
+    if length <= VANISHED * np.linalg.norm(task.residual(task.problem.packed("initial"))):
+        return True
+    return bool((np.abs(J.T @ r) <= ORTHOGONAL * length * np.sqrt(np.square(J).sum(axis=0))).all())

@@ -83,17 +83,22 @@ def remaining(task: Task, theta: Array) -> float:
     With a Hessian, the largest component of the Newton step still to go over what is tolerated; without, the largest
     component of the projected gradient over what is tolerated.
     """
-    value, g = task.objective.value_and_gradient(theta)
     if not task.has_hessian:
-        free = ~task.active(theta, g)
-        projected = np.abs(g[free] * np.maximum(np.abs(theta[free]), 1)).max(initial=0)
-        tolerance = GRADIENT_TOLERANCE if task.options.dtype == "float64" else SINGLE_TOLERANCE
-        return float(projected / (tolerance * max(abs(value), 1e-300)))
+        return gradient_left(task, theta)
+    value, _ = task.objective.value_and_gradient(theta)
     found = newton_step(task, theta)
     if found is None:
         return np.inf
     allowed = STEP_TOLERANCE * (np.abs(theta) + scales(task, theta, abs(value)))
     return float((np.abs(found.change) / np.maximum(allowed, 1e-300)).max())
+
+
+def gradient_left(task: Task, theta: Array) -> float:
+    """The largest component of the projected gradient over what is tolerated."""
+    value, g = task.objective.value_and_gradient(theta)
+    free = ~task.active(theta, g)
+    projected = np.abs(g[free] * np.maximum(np.abs(theta[free]), 1)).max(initial=0)
+    return float(projected / (GRADIENT_TOLERANCE * max(abs(value), 1e-300)))
 
 
 def off_a_saddle(task: Task, theta: Array) -> Array | None:
@@ -128,7 +133,7 @@ def flat_directions(task: Task, theta: Array) -> tuple[Array, Array] | None:
     if not free.any() or not np.isfinite(H).all():
         return None
     scale, eigenvalues, V = scaled_eigen(H)
-    lost = np.abs(eigenvalues) <= RANK * len(H) * np.abs(eigenvalues).max(initial=0)
+    lost = np.abs(eigenvalues) <= BENT * np.abs(eigenvalues).max(initial=0)
     if not lost.any():
         return None
     directions = np.zeros((int(lost.sum()), len(theta)))

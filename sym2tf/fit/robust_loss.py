@@ -68,7 +68,7 @@ def why_not(task: Task) -> str:
 def m_estimation(task: Task, theta: Array, most: int) -> Run:
     """SciPy's `least_squares(loss=...)` (Triggs and others, Bundle Adjustment, 2000, section 4.3).
 
-    Where residuals are linear in the parameters, it starts at least squares.
+    Where residuals are linear in the parameters, or the loss is not convex, it starts at least squares.
     """
     graph, loss = task.structure.whitened, task.problem.loss
     assert graph is not None
@@ -88,18 +88,23 @@ def m_estimation(task: Task, theta: Array, most: int) -> Run:
         return np.nan_to_num(J)
 
     start = np.clip(theta, task.low, task.high)
+    limits = (task.low, task.high)
     nodes = {graph[v].attributes["name"]: v for v in graph.inputs}
     degree = degrees(graph, [nodes[u.name] for u in task.problem.free if u.name in nodes])
     if all(degree[v] <= 1 for v in graph.outputs.values()):
-        least = optimize.lsq_linear(design(start), design(start) @ start - fun(start), (task.low, task.high))
-        start = np.clip(least.x, task.low, task.high)
+        least = optimize.lsq_linear(design(start), design(start) @ start - fun(start), limits)
+        start = np.clip(least.x, *limits)
+    elif (curve.at(PROBES)[2] < 0).any():
+        with np.errstate(all="ignore"):
+            least = optimize.least_squares(fun, start, design, limits, x_scale="jac", max_nfev=max(most, 1))
+        start = np.clip(least.x, *limits)
     with np.errstate(all="ignore"):
         answer = optimize.least_squares(
             fun,
             start,
             jac=design,
             method="trf",
-            bounds=(task.low, task.high),
+            bounds=limits,
             x_scale="jac",
             loss=curve.of_square,
             ftol=SEARCH_TOLERANCE,

@@ -205,8 +205,10 @@ def solve(
     if is_stochastic(options):
         return solve_minibatch(problem, residuals, options, monitor)
     direct = _directly(problem, structure, residuals, options, monitor)
-    if direct is not None:
+    if direct is not None and options.multistart is None:
         return direct
+    if direct is not None:
+        return replace(direct, message=f"{direct.message}; a quadratic cost has one minimum, whatever the start")
     loose = any(u.implied for u in problem.free)
     free = Task(problem, structure, residuals, options, monitor, implied=not loose)
     if not loose:
@@ -233,6 +235,8 @@ def _directly(
     linear = structure.kind == "linear least squares" and residuals is not None
     if method not in (None, *DIRECT) or (method is None and options.strategy is not None):
         return None
+    if problem.constraints:
+        raise ArgumentError(f"method={method!r} does not know constraints; 'slsqp' and 'trust-constr' do")
     if linear and residuals is not None and method != "newton":
         return solve_linear(problem, structure, residuals, options)
     if structure.degree == 2 and method in (None, "newton"):
@@ -294,11 +298,11 @@ def _chosen(task: Task) -> tuple[Solver, str]:
         return next(solver for solver in SOLVERS if solver.search is l_bfgs_b), because
     if method is None:
         for solver in SOLVERS:
-            if not solver.unfit(task) and (because := solver.reason(task)):
+            if (because := solver.reason(task)) and not solver.unfit(task):
                 return solver, because
     named = [solver for solver in SOLVERS if solver.method == method]
     if not named:
-        names = ", ".join([*DIRECT, *(solver.method for solver in SOLVERS)])
+        names = ", ".join(dict.fromkeys([*DIRECT, *(solver.method for solver in SOLVERS)]))
         raise ArgumentError(
             f"method={method!r} is none of the solvers {names}; Keras optimisers need mini-batches: give batch_size"
         )

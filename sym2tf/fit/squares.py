@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 
 STEP_TOLERANCE = 1e-7  # of a step still to go, relative to the parameter or to its scale
 SEARCH_TOLERANCE = 1e-10  # relative, at which a search ends: Gauss-Newton steps go on from there, quicker
+EVALUATIONS = 100  # by parameter, after which Levenberg-Marquardt has failed; MINPACK's own limit
 FINISHED = 1e-12  # of a step, relative: there are no more digits to be had
 FLOOR = 1e-9  # of a step, relative: below it, one that gets no shorter is rounding
 FINISHING = 20  # Gauss-Newton steps at most
@@ -34,7 +35,8 @@ def levenberg_marquardt(task: Task, theta: Array, most: int) -> Run:
         return _finite(task.residual(q))
 
     def transposed(q: Array) -> Array:
-        return np.nan_to_num(task.design(q)).T
+        J = task.design(q)
+        return (J if np.isfinite(J).all() else np.nan_to_num(J)).T
 
     with np.errstate(all="ignore"):
         found, _, info, said, flag = optimize.leastsq(
@@ -46,7 +48,7 @@ def levenberg_marquardt(task: Task, theta: Array, most: int) -> Run:
             ftol=SEARCH_TOLERANCE,
             xtol=SEARCH_TOLERANCE,
             gtol=0.0,
-            maxfev=max(most, 1),
+            maxfev=max(min(most, EVALUATIONS * (len(theta) + 1)), 1),
         )
     return Run(np.asarray(found, np.float64), int(info["nfev"]), " ".join(said.split()), flag in (1, 2, 3, 4))
 
@@ -159,10 +161,10 @@ def gauss_newton(task: Task, theta: Array, most: int, noise: float) -> Finish:
 
 def _accelerated(theta: Array, change: Array, before: Sequence[tuple[Array, Array]]) -> Array:
     """The step that the last ones suggest (Walker, Ni, SIAM J. Numer. Anal. 49, 2011, algorithm AA)."""
-    scale = 1 / np.maximum(np.abs(theta), np.abs(change))
+    largest = np.maximum(np.abs(theta), np.abs(change))
+    scale = (1 / np.where(largest > 0, largest, 1.0))[:, None]
     moved = np.stack([theta - other for other, _ in before], axis=1)
     bent = np.stack([change - other for _, other in before], axis=1)
-    scale = np.where(np.isfinite(scale), scale, 1.0)[:, None]
     mixed = np.linalg.lstsq(bent * scale, change * scale[:, 0], rcond=1e-6)[0]
     answer: Array = change - (moved + bent) @ mixed
     return answer if np.isfinite(answer).all() else change
