@@ -5,7 +5,7 @@ code, checked against automatic differentiation and high-precision arithmetic.
 """
 
 from sym2tf import losses, nn, optimizers
-from sym2tf.api import check, differentiate, generate, optimize, render, to_sympy
+from sym2tf.api import check, differentiate, generate, keras_loss, load_fit, optimize, render, to_sympy
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
 from sym2tf.fit.api import fit
@@ -34,6 +34,8 @@ __all__ = [
     "differentiate",
     "fit",
     "generate",
+    "keras_loss",
+    "load_fit",
     "losses",
     "lower",
     "nn",

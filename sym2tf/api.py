@@ -11,11 +11,15 @@ from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.check_report import CheckReport
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import ArgumentError
+from sym2tf.fit.result import FitResult
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Graph
+from sym2tf.lazy import lazy
 from sym2tf.passes import pipeline
 from sym2tf.render.api import Picture, render_graph
 from sym2tf.trees import leaves, map_nest
+
+_keras = lazy("sym2tf.keras")
 
 
 def differentiate(thing: Any, wrt: Any = None) -> Graph:
@@ -70,6 +74,34 @@ def to_sympy(thing: Any) -> Any:
     if nest is None or set(leaves(nest)) != set(raised):
         return next(iter(raised.values())) if len(raised) == 1 else raised
     return map_nest(lambda name, path: raised[name], nest)
+
+
+def load_fit(path: Any) -> FitResult:
+    """The fit that `FitResult.save` wrote; nothing in the file is executed.
+
+    Raises:
+        PersistenceError: no such file, or one that is no saved fit.
+    """
+    return FitResult.load(path)
+
+
+def keras_loss(expression: Any, y_true: Any = "y_true", y_pred: Any = "y_pred", **options: Any) -> Any:
+    """A loss for `Model.compile` from a formula.
+
+    Args:
+        expression: in plain symbols, averaged over the elements as Keras' own losses are; or a sum over indices of
+            bases, `Sum((y_true[j] - y_pred[j])**2, (j, 0, n - 1))`, for each row of a batch.
+        y_true: what is observed: a symbol, a base, or its name.
+        y_pred: what is predicted.
+        options: `constants`, numbers for all other symbols; `name` and `reduction`, as of every loss.
+
+    Returns:
+        A `sym2tf.keras.ExpressionLoss`; its derivative is that of sym2tf.
+
+    Raises:
+        ArgumentError: a formula with other symbols.
+    """
+    return _keras.ExpressionLoss(expression, y_true, y_pred, **options)
 
 
 def _graph(thing: Any) -> Graph:

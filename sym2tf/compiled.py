@@ -24,6 +24,7 @@ from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.pickling import Depths
 from sym2tf.ir.types import Kind
+from sym2tf.lazy import lazy
 from sym2tf.passes.contraction import same_operations
 from sym2tf.passes.pipeline import Level, Report, normalize, optimize, stabilize
 from sym2tf.render.api import Picture, render_graph
@@ -32,6 +33,8 @@ from sym2tf.structured.source import Source, one_of
 from sym2tf.structured.sparse import SparseDerivative
 from sym2tf.trees import is_nest, leaves, map_nest, refill
 from sym2tf.wrt import chosen, input_name, numbered, resolve
+
+_layers = lazy("sym2tf.keras")  # stands above this layer, and imports Keras
 
 _MADE_ANEW = ("_program", "function")  # hold TensorFlow objects
 REAL_DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -245,6 +248,25 @@ class CompiledFunction:
     def function(self) -> Any:
         """The `tf.function` to call inside other TensorFlow code; a `GradientTape` sees our derivative."""
         return as_tf_function(self.__call__)
+
+    def to_keras(self, weights: Any, *, inputs: Any = None, **options: Any) -> Any:
+        """The formula as a layer of Keras: some of its symbols are weights, the others are the inputs.
+
+        Args:
+            weights: symbols, bases or names with their initial values: `{a: 1.0, w: np.zeros(3)}`.
+            inputs: the others in the order in which the layer takes them; sorted by name by default.
+            options: of every layer: `name`, `trainable`, `dtype` (that of this function by default).
+
+        Returns:
+            A `sym2tf.keras.ExpressionLayer`; a program that loads a model with it imports `sym2tf.keras` first.
+
+        Raises:
+            ArgumentError: this is a derivative or a nest of several outputs; or a weight or input that is not there.
+        """
+        if self.expr is None or is_nest(self.expr):
+            what = "a derivative" if self.expr is None else "a nest of several outputs"
+            raise ArgumentError(f"a layer is made of one expression, and this is {what}")
+        return _layers.ExpressionLayer(self.expr, weights, inputs, **{"dtype": self.dtype, **options})
 
     @cached_property
     def _program(self) -> Program:

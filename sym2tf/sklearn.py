@@ -29,7 +29,7 @@ class Entries(dict[Any, Any]):
         return "{" + ", ".join(f"{key}: {value!r}" for key, value in self.items()) + "}"
 
 
-class ExpressionRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class ExpressionRegressor(RegressorMixin, BaseEstimator):
     """Least squares, or any other cost, with a formula for the model.
 
     Parameters are found by `sym2tf.fit`; everything that it reports is in `result_`.
@@ -125,7 +125,7 @@ class ExpressionRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         known = {str(k) for k in data} | {str(k) for k in constants}
         start = self.start if self.start is not None else [s for s in _inputs(cost) if str(s) not in known]
         options = {"loss": self.loss, "method": self.method, "max_iterations": self.max_iterations, "seed": self.seed}
-        self.result_ = fit(cost, {**data, **constants}, start, weights=sample_weight, **options)
+        self.result_: Any = fit(cost, {**data, **constants}, start, weights=sample_weight, **options)
         self.n_iter_ = self.result_.iterations
         return self
 

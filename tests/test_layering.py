@@ -30,7 +30,7 @@ LAYERS = (
     {"check"},
     {"compiled"},
     {"fit", "training"},
-    {"adapters", "parse", "sklearn"},
+    {"adapters", "parse", "sklearn", "keras"},
     {"api"},
     {"__init__"},
     {"doctor"},
@@ -38,8 +38,8 @@ LAYERS = (
     {"__main__"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-MAY_IMPORT_TENSORFLOW = ("backends/tensorflow/", "adapters/")
-MAY_IMPORT_SKLEARN = ("sklearn.py",)  # users import it themselves, for it derives from classes there
+MAY_IMPORT_TENSORFLOW = ("backends/tensorflow/", "adapters/", "keras.py")
+FOR_USERS_OF = {"sklearn.py": "sklearn.", "keras.py": "keras"}  # derive from classes there; imported when needed
 HEAVY = ("tensorflow", "keras", "matplotlib", "pandas", "sklearn", "jax", "scipy.optimize")
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -141,8 +141,7 @@ def test_only_the_tensorflow_layer_imports_tensorflow(file: str) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_heavy_modules_come_through_the_lazy_loader(file: str) -> None:
     names = [name for _, name in imports_of(tree_of(file))]
-    if file in MAY_IMPORT_SKLEARN:
-        names = [n for n in names if not n.startswith("sklearn.")]
+    names = [n for n in names if not (file in FOR_USERS_OF and n.startswith(FOR_USERS_OF[file]))]
     assert [n for n in names if any(n == heavy or n.startswith(heavy + ".") for heavy in HEAVY)] == []
 
 
