@@ -94,7 +94,9 @@ class Certified:
     def fit(self, start: int, **options: Any) -> FitResult:
         """The fit from the first (0) or second (1) official start."""
         params = dict(zip(self.symbols, self.starts[start], strict=True))
-        return fit(self.equation, {x: self.x, y: self.y}, params, **options)
+        found = fit(self.equation, {x: self.x, y: self.y}, params, **options)
+        assert isinstance(found, FitResult)
+        return found
 
     def digits(self, result: FitResult) -> tuple[float, float, float]:
         """The fewest digits of a parameter and of a standard error, and those of the residual standard deviation."""

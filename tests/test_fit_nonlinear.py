@@ -240,7 +240,7 @@ def test_a_line_through_a_point_agrees_with_the_closed_form(method: str | None) 
     assert result.success
     np.testing.assert_allclose(at(result, a, c), due[:2], rtol=1e-10)
     assert result.params[a] + result.params[c] == pytest.approx(4, abs=1e-13)
-    np.testing.assert_allclose(list(result.solution.multipliers.values()), [-due[2]], rtol=1e-8)
+    np.testing.assert_allclose(list(result.multipliers.values()), [-due[2]], rtol=1e-8)
 
 
 @pytest.mark.parametrize("method", ["slsqp", "trust-constr"])
@@ -251,7 +251,7 @@ def test_nonlinear_constraints_are_met_and_multipliers_are_the_price_of_them(met
     result = solved(0.9)
     assert result.success
     assert result.params[a] * result.params[c] == pytest.approx(0.9, abs=1e-12)
-    ((text, price),) = result.solution.multipliers.items()
+    ((text, price),) = result.multipliers.items()
     assert "<= 0.9" in text
     assert text in result.message
     h = 1e-4
@@ -315,7 +315,7 @@ def test_many_starts_find_the_lowest_minimum_and_count_all() -> None:
     grid = np.linspace(-10, 10, 200_001)
     due = grid[np.argmin(np.sin(3 * grid) + grid**2 / 10)]
     np.testing.assert_allclose(result.params[a], due, atol=1e-4)
-    minima = result.solution.minima
+    minima = result.minima
     assert fit(WAVES, params={a: 1, b: 0}).cost > result.cost
     assert minima[0].cost == pytest.approx(result.cost)
     assert sum(found.times for found in minima) <= 30
@@ -328,7 +328,7 @@ def test_many_starts_find_the_lowest_minimum_and_count_all() -> None:
 def test_many_starts_are_decided_by_the_seed() -> None:
     first, same, other = (fit(WAVES, params={a: 3, b: 0}, multistart=10, seed=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.estimates, same.estimates)
-    assert [(f.cost, f.times) for f in first.solution.minima] == [(f.cost, f.times) for f in same.solution.minima]
+    assert [(f.cost, f.times) for f in first.minima] == [(f.cost, f.times) for f in same.minima]
     assert first.evaluations == same.evaluations != other.evaluations
 
 

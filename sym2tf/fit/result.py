@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from sym2tf.fit.monitor import Step
 from sym2tf.fit.options import Options
 from sym2tf.fit.prediction import band, predict
 from sym2tf.fit.robust import robust_inference
-from sym2tf.fit.solution import Solution
+from sym2tf.fit.solution import Minimum, Solution
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.uncertainty import Fitted, profiles, resample
 
@@ -244,6 +244,16 @@ class FitResult:
     @property
     def evaluations(self) -> int:
         return self.solution.evaluations
+
+    @property
+    def minima(self) -> tuple[Minimum, ...]:
+        """The distinct minima that `multistart` has found, the lowest first: cost, parameters (flat), how often."""
+        return self.solution.minima
+
+    @property
+    def multipliers(self) -> Mapping[str, float]:
+        """Of the constraints that hold with equality: how much the cost would fall if they were loosened by one."""
+        return self.solution.multipliers
 
     @property
     def solver(self) -> str:

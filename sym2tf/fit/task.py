@@ -18,6 +18,7 @@ from sym2tf.fit.statement import Problem
 Array = np.ndarray[Any, Any]
 
 NEWTON_LIMIT = 50  # parameters up to which the Hessian is formed
+REMEMBERED = 16  # costs
 KRYLOV_LIMIT = 2_000  # parameters up to which its products with vectors are worth their cost
 HESSIAN_ELEMENTS = 50_000_000  # observations x parameters^2 up to which the Hessian is formed in one go
 
@@ -67,6 +68,7 @@ class Task:
         self._evaluations = 0
         self._values: tuple[bytes, Array] | None = None
         self._jacobian: tuple[bytes, Array] | None = None
+        self._costs: dict[bytes, float] = {}
 
     @cached_property
     def bounded(self) -> bool:
@@ -151,7 +153,15 @@ class Task:
         return self._jacobian[1]
 
     def cost(self, theta: Array) -> float:
-        """The cost, by its residuals where it is their sum of squares."""
+        """The cost, by its residuals where it is their sum of squares; remembers the last few."""
+        key = theta.tobytes()
+        if key not in self._costs:
+            if len(self._costs) > REMEMBERED:
+                del self._costs[next(iter(self._costs))]
+            self._costs[key] = self._cost(theta)
+        return self._costs[key]
+
+    def _cost(self, theta: Array) -> float:
         with np.errstate(all="ignore"):
             if self.squares:
                 r = self.residual(theta)
