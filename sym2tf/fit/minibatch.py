@@ -36,6 +36,7 @@ Batches = Callable[[], Iterable[Mapping[str, Array]]]
 
 BATCH_SIZE = 256  # rows, where the user does not say
 AT_ONCE = 65_536  # rows that are evaluated in one go where nothing is learnt from them
+TOGETHER = 32  # steps that the workers of a strategy make in one go: all the same, or they would wait for each other
 NEAR = 0.1  # standard errors
 INTERVAL = 0.25  # seconds that TensorFlow keeps for itself, and between two writings of the checkpoint
 KERAS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "muon", "nadam", "rmsprop",
@@ -156,6 +157,7 @@ def solve_minibatch(
         J=J,
         at_bounds=tuple(n for n, at in zip(problem.names, active, strict=True) if at),
         stopped=trained.stopped,
+        cost=trained.cost,
     )
 
 
@@ -347,7 +349,7 @@ class _Run:
         self.epoch = self.position = 0
         self._told: list[tuple[Array, float, float | None]] = []  # what the monitor was told at the end of each epoch
         self._saved = time.perf_counter()
-        self._chunk = 1
+        self._chunk = 1 if options.strategy is None else TOGETHER
         self._ended_at: Array | None = None
 
     @property
@@ -387,7 +389,8 @@ class _Run:
             left = None if left is None else left - done
             if not fine:
                 raise FitError(self._undefined())
-            self._chunk = int(max(1, min(16 * self._chunk, done * INTERVAL / max(seconds, 1e-6))))
+            if self.options.strategy is None:
+                self._chunk = int(max(1, min(16 * self._chunk, done * INTERVAL / max(seconds, 1e-6))))
             if self.states is not None and time.perf_counter() - self._saved > INTERVAL:
                 self._save()
         if self.trained.weight == 0:
