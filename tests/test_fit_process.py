@@ -237,6 +237,63 @@ def test_validation_data_are_checked_like_data() -> None:
         fit(wide, {y: YS, z: NOISE.reshape(40, 1)}, [W], validation=other)
 
 
+@pytest.mark.parametrize("cost", [DECAY, sp.Eq(v, a * sp.exp(-b * u) + c)])
+def test_a_fraction_of_the_observations_is_set_aside_by_the_seed(cost: Any) -> None:
+    data = DATA if cost is DECAY else {u: XS, v: YS}
+    result = fit(cost, data, START, validation=0.25, seed=3)
+    aside = np.sort(np.random.default_rng(3).permutation(40)[:10])
+    kept = np.setdiff1d(np.arange(40), aside)
+    alone = fit(DECAY, {x: XS[kept], y: YS[kept]}, START)
+    assert np.allclose(result.estimates, alone.estimates, rtol=1e-9)
+    assert np.allclose(result.standard_errors, alone.standard_errors, rtol=1e-9)
+    p, q, r = result.estimates
+    residual = (YS - p * np.exp(-q * XS) - r)[aside]
+    assert result.history[-1].validation == pytest.approx(residual @ residual, rel=1e-9)
+    assert np.array_equal(result.estimates, fit(cost, data, START, validation=0.25, seed=3).estimates)
+    assert not np.array_equal(result.estimates, fit(cost, data, START, validation=0.25, seed=4).estimates)
+
+
+def test_standard_deviations_go_with_their_observations() -> None:
+    sigma = 0.02 + 0.01 * np.arange(40)
+    equation = sp.Eq(v, a * sp.exp(-b * u) + c)
+    result = fit(equation, {u: XS, v: YS}, START, sigma=sigma, validation=0.5, seed=1)
+    kept = np.sort(np.random.default_rng(1).permutation(40)[20:])
+    alone = fit(equation, {u: XS[kept], v: YS[kept]}, START, sigma=sigma[kept])
+    assert np.allclose(result.estimates, alone.estimates, rtol=1e-9)
+    assert np.allclose(result.standard_errors, alone.standard_errors, rtol=1e-9)
+
+
+def test_rows_of_a_matrix_are_observations_and_its_columns_are_not() -> None:
+    rows, columns = sp.symbols("rows columns", integer=True, positive=True)
+    X, w, t = sp.MatrixSymbol("X", rows, columns), sp.MatrixSymbol("w", columns, 1), sp.MatrixSymbol("t", rows, 1)
+    xs = NOISE.reshape(20, 2)
+    ts = xs @ [[1.0], [2.0]] + 0.1 * np.cos(np.arange(20.0))[:, None]
+    result = fit(sp.Eq(t, X * w), {X: xs, t: ts}, [w], validation=0.3)
+    kept = np.sort(np.random.default_rng(0).permutation(20)[6:])
+    assert np.allclose(result.estimates, np.linalg.lstsq(xs[kept], ts[kept].ravel(), rcond=None)[0])
+
+
+@pytest.mark.parametrize(
+    ("cost", "data", "due"),
+    [
+        (sp.Sum((x[i + 1] - a * x[i]) ** 2, (i, 0, n - 2)), {x: XS}, "would tear neighbours along n apart"),
+        (sp.Sum((y[i] - a * i) ** 2, (i, 0, n - 1)), {y: YS}, "or forget their places"),
+        (sp.Sum((z[i, j] - a) ** 2, (i, 0, n - 1), (j, 0, v - 1)), {z: NOISE.reshape(8, 5)}, "the axes n, v"),
+        (sp.Sum((y[i] - a * W[i]) ** 2 + W[i] ** 2, (i, 0, n - 1)), {y: YS}, "no axis that is only one of data"),
+    ],
+)
+def test_a_fraction_that_makes_no_sense_is_refused(cost: Any, data: Any, due: str) -> None:
+    params = {a: 1.0} | ({W: np.ones(40)} if cost.has(W) else {})
+    with pytest.raises(ArgumentError, match=due):
+        fit(cost, data, params, validation=0.2)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
+def test_a_fraction_lies_between_0_and_1(fraction: float) -> None:
+    with pytest.raises(ArgumentError, match="a fraction between 0 and 1"):
+        decay(validation=fraction)
+
+
 @pytest.mark.parametrize("trembling", [0.0, 1e-12])
 def test_a_validation_cost_that_trembles_in_the_last_digits_costs_no_patience(trembling: float) -> None:
     costs = iter([3.0, 2.0, 2.0 + 2 * trembling, 2.0 - trembling, 2.0 + trembling, 1.0])
@@ -594,7 +651,8 @@ def test_the_folder_of_another_problem_is_refused(changed: dict[str, Any], named
 
 def test_the_folder_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decay(checkpoint=tmp_path)
-    monkeypatch.setattr(checkpoints, "version", lambda package: "0.0.1" if package == "scipy" else "9")
+    versions = checkpoints._versions()
+    monkeypatch.setattr(checkpoints, "_versions", lambda: versions | {"scipy": "0.0.1"})
     with pytest.raises(FitError, match="the version of scipy"):
         decay(checkpoint=tmp_path)
 

@@ -13,6 +13,7 @@ from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
 from sym2tf.fit.batch_result import BatchFitResult
 from sym2tf.fit.batched import fit_batch
 from sym2tf.fit.classify import Structure, classify
+from sym2tf.fit.holdout import held_out
 from sym2tf.fit.inference import infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
 from sym2tf.fit.memo import made
@@ -102,13 +103,16 @@ def fit(
         max_iterations: after which an iterative solver gives up.
         batch_size: rows of a mini-batch, for stochastic optimisation of data that are at hand as a whole.
         epochs: passes over the data by mini-batches.
-        validation: data like `data`, on which the cost is followed, for `patience`.
-        patience: steps (epochs) without a better cost on `validation` after which the fit stops, with the best
-            parameters.
-        progress: show a line with cost and gradient norm; None does so on a terminal alone.
-        callbacks: functions of a `Step`, called after each; True ends the fit.
-        checkpoint: a folder where the state is kept, from which the same call goes on after an interruption.
-        tensorboard: a folder for event files.
+        validation: data like `data`, on which the cost is followed, for `patience`; or a fraction (0.2) of the
+            observations, drawn at random by `seed`, which the fit then does not see.
+        patience: steps (epochs) without a better cost on `validation` after which the fit stops, with the parameters
+            that were best there; a fit that converges before is as without.
+        progress: show a line with cost and gradient norm, after half a second; None does so on a terminal alone.
+        callbacks: functions of a `Step`, called after each; one that returns True or raises StopIteration ends the fit
+            at the best point so far, as Ctrl-C does.
+        checkpoint: a folder where the work is kept; the same call, after it was killed at any moment, goes on there and
+            gives the same result to the last bit.
+        tensorboard: a folder for event files, with costs, gradient norms and parameters.
         seed: of everything random.
         dtype: `"float64"` or `"float32"`, of the numbers in which the cost is evaluated.
         device: of TensorFlow, such as `"GPU:0"`.
@@ -161,7 +165,9 @@ def fit(
     if problem.batch:
         return fit_batch(problem, classify(problem), options, start)
     watched = None
-    if validation is not None:
+    if isinstance(validation, float):
+        problem, watched = held_out(problem, validation, seed)
+    elif validation is not None:
         watched = stated(
             cost,
             validation,
@@ -180,7 +186,7 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
     """The result for a problem whose data are at hand as a whole; `start` is when its statement began."""
     structure = classify(problem)
     once = is_one_pass(problem, structure, options)
-    squares = structure.residuals is not None and not once
+    squares = structure.residuals is not None and not once and problem.stream is None
     residuals = residuals_of(problem, structure, monitor) if squares else None
     prepared = time.perf_counter()
     graph = made(problem.graph, "cost", lambda: extract(problem.graph, {"out": problem.graph.outputs["out"]}))
@@ -191,11 +197,13 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
             solution = _solved(problem, structure, residuals, options, monitor)
         if solution.sums is not None:
             value = solution.sums.cost
+        elif solution.cost is not None:
+            value = solution.cost
         else:
             value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
         monitor.settled(solution.theta, value, float(np.linalg.norm(solution.gradient)))
         inference = infer(problem, residuals, solution, absolute_sigma=options.absolute_sigma)
-        if problem.loss is not None:
+        if problem.loss is not None and problem.stream is None:
             inference = infer_from_loss(problem, structure, solution, inference)
     except SingularProblemError as error:
         raise SingularProblemError(f"{error}{problem.hint}") from None

@@ -10,6 +10,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
 from io import BytesIO
@@ -102,7 +103,13 @@ def identity(graphs: Mapping[str, Graph], arrays: Mapping[str, Array], **rest: A
     parts = {name: _digest_of_graph(graph) for name, graph in graphs.items()}
     parts |= {f"the array {name}": _digest_of_array(array) for name, array in arrays.items()}
     parts |= {name.replace("_", " "): repr(value) for name, value in rest.items()}
-    return parts | {f"the version of {package}": version(package) for package in PACKAGES}
+    return parts | {f"the version of {package}": number for package, number in _versions().items()}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of what the last bits depend on; looking them up takes milliseconds."""
+    return {package: version(package) for package in PACKAGES}
 
 
 def save_state(folder: str | PathLike[str], arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
