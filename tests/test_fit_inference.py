@@ -194,6 +194,22 @@ def test_errors_of_m_estimators_are_those_of_statsmodels(loss: Any, norm: Any) -
     assert "M-estimator" in result.summary()
 
 
+def test_an_m_estimate_is_resampled_by_observations() -> None:
+    result = plane(loss="soft_l1", sigma=0.3)
+    made = result.bootstrap(200)
+    assert made.kind == "pairs"
+    assert made.failures == 0
+    np.testing.assert_allclose(made.stderr, result.standard_errors, rtol=0.6)  # the variances are unequal on purpose
+    drawn = np.random.default_rng(0).integers(60, size=60)
+    again = fit(PLANE, {y: OBSERVED[drawn], X: DESIGN[drawn]}, {W: np.zeros(3)}, loss="soft_l1", sigma=0.3)
+    np.testing.assert_allclose(made.estimates[0], again.estimates, rtol=1e-5)
+    for call in (lambda: result.bootstrap(9, kind="residuals"), lambda: result.conf_int(method="profile")):
+        with pytest.raises(FitError, match="loss"):
+            call()
+    with pytest.raises(FitError, match="M-estimator"):
+        result.robust()
+
+
 def test_a_loss_without_curvature_has_no_errors_and_says_so() -> None:
     with pytest.warns(FitWarning):
         result = plane(loss="absolute")
@@ -399,6 +415,33 @@ def test_an_equality_between_coefficients_has_the_errors_of_the_reduced_model() 
     assert result.degrees_of_freedom == 58
     np.testing.assert_allclose(result.aic, due.aic, rtol=1e-8)
     np.testing.assert_allclose(result.leverage, due.get_influence().hat_matrix_diag, rtol=1e-6)
+
+
+def test_an_inequality_counts_only_where_it_holds_with_equality() -> None:
+    data = {y: OBSERVED, u: DESIGN[:, 1], x: DESIGN[:, 2]}
+    start = {a: 0, b: 0, c: 0}
+    free = fit(sp.Eq(y[i], a + b * u[i] + c * x[i]), data, start)
+    loose = fit(sp.Eq(y[i], a + b * u[i] + c * x[i]), data, start, constraints=[b + c <= 5])
+    np.testing.assert_allclose(loose.standard_errors, free.standard_errors, rtol=1e-6)
+    tight = fit(sp.Eq(y[i], a + b * u[i] + c * x[i]), data, start, constraints=[b + c <= 1])
+    equal = fit(sp.Eq(y[i], a + b * u[i] + c * x[i]), data, start, constraints=[sp.Eq(b + c, 1)])
+    np.testing.assert_allclose(tight.standard_errors, equal.standard_errors, rtol=1e-6)
+    assert tight.degrees_of_freedom == 58
+    ends = equal.conf_int(method="profile")
+    np.testing.assert_allclose(ends, equal.conf_int(), rtol=1e-4)  # SLSQP stops at eight digits of the cost
+
+
+def test_a_constrained_likelihood_has_the_errors_of_the_reduced_one() -> None:
+    counts = np.random.default_rng(3).poisson(np.exp(0.5 + 0.5 * TIMES)).astype(float)
+
+    def cost(p: Any, q: Any) -> Any:
+        return sp.Sum(sp.exp(p + q * x[i]) - y[i] * (p + q * x[i]), (i, 0, n - 1))
+
+    data = {x: TIMES, y: counts}
+    held = fit(cost(a, b), data, {a: 0.4, b: 0.4}, likelihood=True, constraints=[sp.Eq(a, b)])
+    due = fit(cost(a, a), data, {a: 0.4}, likelihood=True)
+    np.testing.assert_allclose(held.params[b], due.params[a], rtol=1e-6)
+    np.testing.assert_allclose(held.standard_errors, due.standard_errors[[0, 0]], rtol=1e-5)
 
 
 def test_a_tied_parameter_has_an_error_by_the_delta_method() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -159,10 +159,20 @@ def of_contributions(
     values, slopes = parts
     rng = np.random.default_rng(seed)
     scores = slopes(theta)
+    root = np.eye(len(theta))
+    if not region.bounded and not region.constraints:  # in these coordinates the curvature is about that of a sphere
+        root = np.linalg.cholesky(covariance)
+        region = replace(region, unit=np.ones(len(theta)))
 
     def again() -> Found:
         counts = _counts(rng, len(scores))
-        return smooth(region, (lambda q: (float(counts @ values(q)), counts @ slopes(q)), None), theta)
+
+        def cost(q: Array) -> tuple[float, Array]:
+            at = root @ q
+            return float(counts @ values(at)), (counts @ slopes(at)) @ root
+
+        found = smooth(region, (cost, None), np.linalg.solve(root, theta))
+        return replace(found, theta=root @ found.theta)
 
     return _repeated(names, theta, again, samples, "pairs", scores @ covariance)
 

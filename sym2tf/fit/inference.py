@@ -109,6 +109,8 @@ def infer(
     """
     if solution.sums is not None:
         return _from_sums(solution, solution.sums, absolute_sigma)
+    if problem.stream is not None:
+        return Inference(no_stderr="the data came in batches, of which nothing is kept")
     if residuals is None:
         reason = (
             "standard errors need a sum of squares; if the cost is a negative log-likelihood, say so with "

@@ -51,7 +51,8 @@ def robust_inference(
     elif at is not None:
         covariance = _of_squares(problem, solution, inference, at, kind)
     else:
-        raise FitError(f"robust errors need residuals or a likelihood: {inference.no_stderr}")
+        reason = inference.no_stderr or "those of an M-estimator hold for outliers as they are"
+        raise FitError(f"robust errors need squares of residuals or a declared likelihood: {reason}")
     stderr = np.sqrt(np.diag(covariance).clip(0))
     return replace(inference, covariance=covariance, stderr=stderr, no_stderr="", errors=NAMES[kind])
 
