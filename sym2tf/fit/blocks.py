@@ -34,7 +34,7 @@ class Squares:
         slopes: residuals `"0"`, `"1"`, ... and their derivatives.
         places: name of a derivative -> which residual it belongs to, and which part of theta.
         weights: of each residual by its name, by what its squares enter the cost.
-        alike: the weights depend on no data.
+        alike: the weights depend on no data that vary.
         constant: output `"out"`, what the cost adds to the squares; None if nothing.
         count: of the parameters.
     """
@@ -103,8 +103,24 @@ def squares_of(problem: Problem, own: Separable, part: str) -> Squares:
         for j, u in enumerate(wrt)
     }
     weights = weights_of(graph, out, found)
-    data = {weights[v].attributes["name"] for v in weights.inputs} - {*problem.fixed, own.total}
-    return Squares(len(found), running(slopes), places, running(weights), not data, added, len(problem.names))
+    alike = not {weights[v].attributes["name"] for v in weights.inputs} & _varying(problem, own)
+    return Squares(
+        len(found),
+        running(slopes),
+        places,
+        running(weights),
+        alike,
+        added,
+        len(problem.names),
+    )
+
+
+def _varying(problem: Problem, own: Separable) -> set[str]:
+    """The data that may differ from row to row, or from batch to batch."""
+    if problem.stream is None:
+        return {*own.axes, own.rows or ""}
+    stated = {spread.name for spread in problem.spreads.values()}
+    return {*problem.data, own.rows or ""} - stated
 
 
 def nothing(inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:

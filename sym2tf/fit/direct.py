@@ -18,7 +18,15 @@ from sym2tf.errors import (
 )
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.exact import AUTOMATIC_WORK, LARGEST_WORK, solve_exactly
-from sym2tf.fit.linear import LOST_FOR, WARNED_FOR, LinearSolution, power_of_two, solve_least_squares, undetermined
+from sym2tf.fit.linear import (
+    LOST_FOR,
+    STEPS_AT_BOUNDS,
+    WARNED_FOR,
+    LinearSolution,
+    power_of_two,
+    solve_least_squares,
+    undetermined,
+)
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.objective import Objective
 from sym2tf.fit.options import Options
@@ -117,7 +125,9 @@ def _bounded_linear(
 ) -> Solution:
     scale = power_of_two(np.sqrt(np.square(A).sum(axis=0)))
     low, high = problem.packed("lower"), problem.packed("upper")
-    answer = optimize.lsq_linear(A / scale, t, (low * scale, high * scale), method="bvls", tol=1e-14)
+    answer = optimize.lsq_linear(
+        A / scale, t, (low * scale, high * scale), method="bvls", tol=1e-14, max_iter=STEPS_AT_BOUNDS
+    )
     theta = np.clip(answer.x / scale, low, high)
     r, J = residuals.evaluate(theta)
     stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))

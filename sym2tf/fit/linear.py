@@ -19,6 +19,7 @@ LOST_FOR = 1e-12
 """Condition x eps from which a solution from rounded data may miss the twelfth digit, and is computed exactly."""
 WARNED_FOR = 1e-6
 """Condition x eps from which a solution that could not be computed exactly is warned about."""
+STEPS_AT_BOUNDS = 10_000  # of SciPy's solver of bounded problems, which stops after as many as there are parameters
 WIDE_LIMIT = 100_000_000  # rows x columns^2 up to which sums are in long double: about two seconds
 OBJECT_LIMIT = 200_000  # the same where long double is no longer than double, and mpmath stands in
 STEPS = 3  # the first reaches the digits of a double, the second those of a long double

@@ -5,26 +5,27 @@ The batches come from a stream, or are slices of data at hand that are too many 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sym2tf.errors import ArgumentError, DataError, FitWarning, ShapeError, SubscriptError, warn
+from sym2tf.fit.batches import checked_batches
 from sym2tf.fit.blocks import Run, Squares, nothing, running, squares_of
 from sym2tf.fit.classify import Structure
-from sym2tf.fit.columns import integers, numbers
-from sym2tf.fit.inputs import Inputs
-from sym2tf.fit.linear import WARNED_FOR, power_of_two, require_rank
+from sym2tf.fit.linear import STEPS_AT_BOUNDS, WARNED_FOR, power_of_two, require_rank
 from sym2tf.fit.options import Options
 from sym2tf.fit.separable import Separable, separate
 from sym2tf.fit.solution import Solution, Sums
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.subgraphs import extract
 from sym2tf.fit.triangle import absorbed
 from sym2tf.fit.wording import counted
-from sym2tf.ir.types import Kind
+from sym2tf.ir.dims import size_symbol
 from sym2tf.lazy import lazy
+from sym2tf.ops.leaves import iota
 
 optimize = lazy("scipy.optimize")
 
@@ -69,7 +70,8 @@ class _Plan:
         data, rest: its squares that depend on observations, and others.
         weighted: rows do not all have the same weight.
         total: why there is no sum of squares about the mean; empty if there is one.
-        sides: what is observed and the model, where it is known.
+        observed: what is observed, where the model is known.
+        sides: that and the model.
         guess: the number of rows for which weights are computed until the true one is known.
     """
 
@@ -79,6 +81,7 @@ class _Plan:
     rest: Squares
     weighted: bool
     total: str
+    observed: Run
     sides: Run
     guess: int
 
@@ -117,7 +120,7 @@ def solve_in_one_pass(problem: Problem, structure: Structure) -> Solution:
     """
     own = separate(problem)
     if problem.stream is not None:
-        batches = _converted(problem, own, problem.stream.batches())
+        batches = checked_batches(problem, own, problem.stream.batches())
         return _solved(problem, structure, own, batches, "the data come in batches")
     count = problem.bound[own.observations]
     return _solved(problem, structure, own, _blocks(problem, own, count), f"{count} rows are many for one matrix")
@@ -139,11 +142,17 @@ def _blocks(problem: Problem, own: Separable, count: int) -> Iterator[Mapping[st
 def _solved(
     problem: Problem, structure: Structure, own: Separable, batches: Iterator[Mapping[str, Array]], why: str
 ) -> Solution:
+    if problem.stream is not None and own.number(problem.data) == 1 and own.rows is None and _numbered(problem, own):
+        raise DataError("the cost uses the numbers of rows, which a first batch of one row does not show: lengthen it")
     data, rest = squares_of(problem, own, "data"), squares_of(problem, own, "rest")
     weighted = not (data.alike and data.blocks == 1 and not rest.blocks)
     total = _no_total(structure, data, rest)
-    sides = nothing if structure.model is None else running(structure.model.graph)
-    plan = _Plan(problem, own, data, rest, weighted, total, sides, own.number(problem.data))
+    model = structure.model
+    graph = None if model is None else extract(model.graph, {"observed": model.graph.outputs["observed"]})
+    observed = nothing if graph is None else running(graph)
+    sides = nothing if model is None else running(model.graph)
+    guess = own.number(problem.data)
+    plan = _Plan(problem, own, data, rest, weighted, total, observed, sides, guess)
     m = len(problem.names) + 2
     seen, number = _Seen(np.zeros((m, m))), 0
     batch: Mapping[str, Array] = {}
@@ -156,6 +165,11 @@ def _solved(
     described = f"QR factorisation of one batch of rows after the other (one pass, {seen.rows} rows in {batched})"
     because = "because the cost is a sum of squares of residuals linear in the parameters and"
     return _minimum(plan, seen, factor, f"{described}, {because} {why}")
+
+
+def _numbered(problem: Problem, own: Separable) -> bool:
+    graph, length = problem.graph, size_symbol(own.observations)
+    return any(graph[v].op is iota and graph[v].attributes["size"] == length for v in graph.order)
 
 
 def _with_batch(plan: _Plan, seen: _Seen, batch: Mapping[str, Array], where: str) -> _Seen:
@@ -182,12 +196,14 @@ def _observed(
     plan: _Plan, inputs: Mapping[str, Array], sizes: Mapping[str, int], root: Array, seen: _Seen
 ) -> dict[str, float]:
     """Weight, mean and squares about it with more rows: Chan, Golub, LeVeque, The American Statistician 37 (1983)."""
-    found = plan.sides(inputs, sizes)
-    y = np.broadcast_arrays(found["observed"], found["model"])[0].ravel() * 1.0
+    y = plan.observed(inputs, sizes)["observed"].ravel()
+    if y.size != root.size:  # it is broadcast against the model
+        found = plan.sides(inputs, sizes)
+        y = np.broadcast_arrays(found["observed"], found["model"])[0].ravel()
     w = np.square(root)
     weight = float(w.sum())
-    mean = float(w @ y) / weight if weight else 0.0
-    spread = float(w @ np.square(y - mean))
+    mean = float((w * y).sum()) / weight if weight else 0.0
+    spread = float((w * np.square(y - mean)).sum())
     both = seen.weight + weight
     if not both:
         return {}
@@ -242,7 +258,8 @@ def _minimum(plan: _Plan, seen: _Seen, factor: Array, solver: str) -> Solution:
     low, high = problem.packed("lower"), problem.packed("upper")
     stopped: tuple[str, ...] = ()
     if ((theta < low) | (theta > high)).any():
-        found = optimize.lsq_linear(R / scale, -q / unit, (low * scale / unit, high * scale / unit), "bvls", tol=1e-14)
+        bounds = low * scale / unit, high * scale / unit
+        found = optimize.lsq_linear(R / scale, -q / unit, bounds, "bvls", tol=1e-14, max_iter=STEPS_AT_BOUNDS)
         theta = np.clip(found.x * (unit / scale), low, high)
         stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
         solver = (
@@ -274,42 +291,3 @@ def _no_total(structure: Structure, data: Squares, rest: Squares) -> str:
     if structure.model is None:
         return structure.no_model
     return "the cost adds several sums of squares" if data.blocks + rest.blocks > 1 else ""
-
-
-def _converted(problem: Problem, own: Separable, batches: Iterable[Mapping[Any, Any]]) -> Iterator[Mapping[str, Array]]:
-    """The batches by input name, checked, with the numbers of their rows where the cost uses these."""
-    inputs = Inputs(problem.graph)
-    graph = problem.graph
-    seen, known = 0, set[Any]()
-    for number, batch in enumerate(batches):
-        where = f"batch {number}, from row {seen}"
-        known = known or set(batch)
-        if not known.issuperset(batch):
-            raise DataError(f"{where}: there is {', '.join(map(str, set(batch) - known))}, which the first batch lacks")
-        given = {name: batch[key] for key in batch if (name := inputs.find(key)) is not None and name in problem.data}
-        missing = [name for name in own.axes if name not in given]
-        if missing:
-            raise DataError(f"{where}: there is no {', '.join(missing)}")
-        found = dict(problem.data)
-        if not any(np.size(given[name]) for name in own.axes):
-            continue  # a batch without rows
-        for name, value in given.items():
-            type_ = graph[inputs.nodes[name]].type
-            try:
-                array = numbers(name, value)
-                found[name] = integers(name, array) if type_.kind is Kind.INTEGER else array
-            except DataError as error:
-                raise DataError(f"{where}: {error}") from error
-            if array.ndim != type_.rank:
-                raise DataError(
-                    f"{where}: {name} has shape {array.shape}, {counted(type_.rank, 'axis', 'axes')} are due"
-                )
-        lengths = {name: found[name].shape[axis] for name, axis in own.axes.items()}
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            raise DataError(f"{where}: lengths differ: {told}")
-        rows = next(iter(lengths.values()))
-        if own.rows is not None:
-            found[own.rows] = np.arange(seen, seen + rows)
-        seen += rows
-        yield found
