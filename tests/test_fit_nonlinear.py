@@ -11,6 +11,7 @@ import scipy.optimize
 import sympy as sp
 
 from benchmarks import nist
+from sym2tf import losses
 from sym2tf.errors import ArgumentError, FitError, FitWarning, SingularProblemError
 from sym2tf.fit import task as tasks
 from sym2tf.fit.api import fit
@@ -216,6 +217,32 @@ def test_a_loss_of_the_user_is_taken_as_it_is() -> None:
     due = fit(sp.Eq(y[i], a * x[i] + c), {x: TIMES, y: LINE}, loss="soft_l1", sigma=0.05)
     assert result.success
     np.testing.assert_allclose(at(result, a, c), at(due, a, c), rtol=1e-9)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
+def test_regression_quantiles_agree_with_statsmodels(level: float) -> None:
+    regression = pytest.importorskip("statsmodels.regression.quantile_regression")
+    result = fit(sp.Eq(y[i], a * x[i] + c), {x: TIMES, y: LINE}, loss=losses.quantile(level))
+    due = regression.QuantReg(LINE, np.column_stack([TIMES, np.ones(40)])).fit(q=level, p_tol=1e-10, max_iter=10_000)
+    assert result.success
+    assert "linear programming" in result.solver
+    np.testing.assert_allclose(at(result, a, c), due.params, atol=1e-5)
+    assert np.sum(np.abs(LINE - at(result, a, c)[0] * TIMES - at(result, a, c)[1]) < 1e-12) == 2
+
+
+def test_the_least_absolute_deviation_of_a_constant_is_the_median_within_its_bounds() -> None:
+    odd = LINE[:39]
+    result = fit(sp.Eq(y[i], c), {y: odd}, loss="absolute")
+    assert result.params[c] == pytest.approx(np.median(odd), abs=1e-14)
+    held = fit(sp.Eq(y[i], c), {y: odd}, {c: Parameter(1, bounds=(0, 2))}, loss="absolute")
+    assert held.params[c] == 2
+    assert held.at_bounds == ("c",)
+
+
+def test_a_corner_in_a_loss_of_nonlinear_residuals_is_not_called_converged() -> None:
+    with pytest.warns(FitWarning, match="not smooth"):
+        result = fit(sp.Eq(y[i], MODEL), {x: TIMES, y: OUTLIERS}, START, loss="absolute")
+    assert not result.success
 
 
 def test_bounds_hold_under_a_loss() -> None:

@@ -19,6 +19,7 @@ from sym2tf.fit.constrained import slsqp, trust_constr
 from sym2tf.fit.descent import End, Search, descend, require_start, solution
 from sym2tf.fit.direct import solve_linear, solve_quadratic
 from sym2tf.fit.iterative import l_bfgs_b, trust_exact, trust_krylov
+from sym2tf.fit.linear_program import solve_linear_program
 from sym2tf.fit.minibatch import is_stochastic, solve_minibatch
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.multistart import from_all, starts
@@ -209,6 +210,10 @@ def solve(
         return direct
     if direct is not None:
         return replace(direct, message=f"{direct.message}; a quadratic cost has one minimum, whatever the start")
+    if problem.loss is not None and options.method is None:
+        program = solve_linear_program(Task(problem, structure, residuals, options, monitor))
+        if program is not None:
+            return program
     loose = any(u.implied for u in problem.free)
     free = Task(problem, structure, residuals, options, monitor, implied=not loose)
     if not loose:
