@@ -496,6 +496,52 @@ def test_a_dataset_of_tensorflow_is_a_stream() -> None:
     assert [len(batch["v"]) for batch in problem.stream.batches()] == [10, 10, 4]
 
 
+def test_a_model_that_is_not_linear_is_fitted_to_a_stream_by_steps_for_each_batch() -> None:
+    def growth() -> list[dict[str, Any]]:
+        return [{"t": T[k::6], "v": GROWTH[k::6]} for k in range(6)]
+
+    method = sym2tf.optimizers.adam(sym2tf.optimizers.step_decay([0.05, 0.005], [300]))
+    model = a * sp.exp(-b * t)
+    result = fit({v: model}, growth, {a: 1, b: 1}, method=method, epochs=100)
+    due = fit({v: model}, {t: T, v: GROWTH}, {a: 1, b: 1})
+    np.testing.assert_allclose(result.estimates, due.estimates, rtol=5e-3)
+    r = GROWTH - result.params[a] * np.exp(-result.params[b] * T)
+    np.testing.assert_allclose(result.cost, r @ r, rtol=1e-9)
+    assert result.stderr is None
+    assert "batches" in result.stderr_reason
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"constraints": a + b <= 9}, "constraints need all data at hand"),
+        ({"method": "lm"}, "method='lm' needs all data at hand.*Keras optimiser"),
+        ({"multistart": 3}, "multistart needs all data at hand"),
+    ],
+)
+def test_what_needs_all_data_at_hand_is_refused_for_batches(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        fit({v: a * sp.exp(-b * t)}, batches, {a: 1, b: 1}, **given)
+
+
+@pytest.mark.parametrize(
+    ("third", "words"),
+    [
+        ({"t": [1.0, np.nan], "v": [1.0, 2.0]}, r"batch 2, from row 10: t has 1 value that is not finite.*nan at 1"),
+        ({"t": [1.0, 2.0]}, "batch 2, from row 10: there is no v"),
+        ({"t": [1.0, 2.0], "v": [1.0]}, "batch 2, from row 10: lengths differ: t has 2, v has 1"),
+        ({"t": [[1.0], [2.0]], "v": [1.0, 2.0]}, r"batch 2, from row 10: t has shape \(2, 1\), 1 axis are due|1 axis"),
+        ({"t": [1.0], "v": [1.0], "u": [1.0]}, "batch 2, from row 10: there is u, which the first batch lacks"),
+        ([1.0, 2.0], "batch 2 is a list, not a mapping like the first"),
+    ],
+)
+def test_a_batch_that_is_not_like_the_first_is_named(third: Any, words: str) -> None:
+    found = batches()
+    found[2] = third
+    with pytest.raises(DataError, match=words):
+        fit(LINE, found, [a, b])
+
+
 # Errors ----------------------------------------------------------------------------------------
 
 SQUARES = sp.Sum((y[i] - a * x[i] - b) ** 2, (i, 0, n - 1))

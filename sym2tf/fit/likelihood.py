@@ -66,7 +66,9 @@ def infer_from_likelihood(
         covariance=covariance,
         stderr=None if covariance is None else np.sqrt(np.diag(covariance)),
         no_stderr=reason,
-        observations=count_observations(problem.cost, problem.symbols, sizes, problem.data),
+        observations=None
+        if problem.stream is not None
+        else count_observations(problem.cost, problem.symbols, sizes, problem.data),
         degrees_of_freedom=None,
         sigma=None,
         log_likelihood=-cost,

@@ -77,6 +77,7 @@ class Solution:
         sums: of all rows, where the solver has not kept them.
         multipliers: of the constraints that hold with equality, as the user wrote them: by how much the cost would fall
             if the constraint were loosened by one.
+        cost: over all data, where they come in batches; for batches that are gone, that of the last epoch.
         minima: the distinct minima that `multistart` has found, the lowest first.
     """
 
@@ -99,6 +100,7 @@ class Solution:
     sums: Sums | None = None
     multipliers: Mapping[str, float] = field(default_factory=dict)
     minima: tuple[Minimum, ...] = ()
+    cost: float | None = None
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:

@@ -28,6 +28,7 @@ from sym2tf.fit.residuals import Residuals
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.squares import levenberg_marquardt, trust_region_reflective
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.streamed import solve_streamed
 from sym2tf.fit.task import KRYLOV_LIMIT, Task
 
 Array = np.ndarray[Any, Any]
@@ -203,6 +204,8 @@ def solve(
         FitError: the cost is not finite at the start, or has no minimum.
         SingularProblemError: the data do not determine all parameters.
     """
+    if problem.stream is not None:
+        return solve_streamed(problem, options, monitor)
     if is_stochastic(options):
         return solve_minibatch(problem, residuals, options, monitor)
     direct = _directly(problem, structure, residuals, options, monitor)
