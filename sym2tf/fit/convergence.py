@@ -56,11 +56,15 @@ def cause_of_failure(
             + "; ".join(dict.fromkeys(SMOOTHER.get(corner, "use a smooth function instead") for corner in corners))
         )
     elif singular:
-        text = "the Hessian is not positive definite there, so this is no isolated minimum"
+        text = (
+            "the Hessian is not positive definite there, so this is no isolated minimum: "
+            "fix or bound a parameter that others can replace, or try multistart=20"
+        )
     else:
         text = "the solver finds no lower cost, but the step still to go is too long to call it a minimum"
         if stopped:
             text = f"the solver gave up ({stopped.rstrip('.')})"
+        text += ": start elsewhere (multistart=20 does), give bounds, or write parameters so that they are of like size"
     if problem.starts_given:
         return text
     starts = ", ".join([f"{u.name}: ..." for u in problem.free[:6]])
