@@ -157,7 +157,7 @@ def solve_minibatch(
         J=J,
         at_bounds=tuple(n for n, at in zip(problem.names, active, strict=True) if at),
         stopped=trained.stopped,
-        cost=trained.cost,
+        cost=None if stream is None else trained.cost,
     )
 
 
