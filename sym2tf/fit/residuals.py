@@ -162,7 +162,7 @@ def evaluators(graph: Graph, problem: Problem) -> tuple[Callable[[Array], Array]
         transposed = np.zeros(shape)
         for (columns, rows), value, due in zip(places, of_slopes.call(theta), of_slopes.shapes, strict=True):
             width = columns.stop - columns.start
-            if len(due) == 1:  # of a vector by a number: it broadcasts
+            if len(due) == width == 1:  # of a vector by a number: it broadcasts
                 transposed[columns.start, rows] = value
             else:
                 transposed[columns, rows] = np.broadcast_to(value, due).reshape(-1, width).T
