@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mpmath
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.optimize
 import scipy.stats
@@ -13,7 +15,7 @@ import statsmodels.api as sm
 import sympy as sp
 
 from sym2tf import Parameter, fit, losses
-from sym2tf.errors import ArgumentError, FitError, FitWarning
+from sym2tf.errors import ArgumentError, FitError
 
 x, y, u = (sp.IndexedBase(name) for name in "xyu")
 X, W = sp.IndexedBase("X"), sp.IndexedBase("w")
@@ -68,6 +70,23 @@ def test_every_number_of_a_linear_fit_is_that_of_statsmodels(due: Any, weighted:
     np.testing.assert_allclose(result.residual_std, np.sqrt(due.scale), **close)
 
 
+def test_a_covariance_of_the_observations_is_that_of_generalised_least_squares() -> None:
+    distance = np.abs(np.subtract.outer(np.arange(60), np.arange(60)))
+    covariance = 0.4 * 0.7**distance
+    due = sm.GLS(OBSERVED, DESIGN, covariance).fit()
+    result = plane(sigma=covariance)
+    np.testing.assert_allclose(result.params[W], due.params, rtol=1e-8)
+    np.testing.assert_allclose(result.stderr[W], due.bse, rtol=1e-8)
+    np.testing.assert_allclose([result.log_likelihood, result.aic], [due.llf, due.aic], rtol=1e-9)
+    np.testing.assert_allclose(result.residuals, due.resid, rtol=1e-7)
+    assert result.r_squared is None
+    assert "correlated" in result.r_squared_reason
+    exact = plane(sigma=covariance, absolute_sigma=True)
+    fitted = DESIGN @ exact.params[W]
+    density = scipy.stats.multivariate_normal(fitted, covariance).logpdf(OBSERVED)
+    np.testing.assert_allclose(exact.log_likelihood, density, rtol=1e-9)
+
+
 def test_influence_is_that_of_statsmodels() -> None:
     result, due = plane(), OLS.get_influence()
     np.testing.assert_allclose(result.leverage, due.hat_matrix_diag, rtol=1e-9)
@@ -101,6 +120,17 @@ def test_bands_of_a_linear_fit_are_those_of_statsmodels(interval: str) -> None:
     np.testing.assert_array_equal(made.value, plane().predict({X: new}))
     there = plane().predict(interval=interval, level=0.9)
     np.testing.assert_allclose(there.lower, OLS.get_prediction().summary_frame(alpha=0.1)[low], rtol=1e-9)
+
+
+def test_new_data_come_in_the_forms_that_a_fit_takes(tmp_path: Path) -> None:
+    result = decay()
+    table = pd.DataFrame({"t": [0.5, 1.5], "other": [1, 2]})
+    table.to_csv(tmp_path / "new.csv", index=False)
+    due = result.predict({t: np.array([0.5, 1.5])})
+    np.testing.assert_array_equal(result.predict(table), due)
+    np.testing.assert_array_equal(result.predict(tmp_path / "new.csv"), due)
+    with pytest.raises(ArgumentError, match="batch"):
+        result.predict(iter([{"t": [0.5]}]))
 
 
 def test_new_observations_have_the_spread_of_the_old_or_one_that_is_given() -> None:
@@ -211,10 +241,10 @@ def test_an_m_estimate_is_resampled_by_observations() -> None:
 
 
 def test_a_loss_without_curvature_has_no_errors_and_says_so() -> None:
-    with pytest.warns(FitWarning):
-        result = plane(loss="absolute")
+    result = plane(loss="absolute")
     assert result.stderr is None
-    assert result.stderr_reason
+    assert "no mean curvature" in result.stderr_reason
+    assert "no mean curvature" in result.summary()
 
 
 # Nonlinear least squares against SciPy ------------------------------------------------------------

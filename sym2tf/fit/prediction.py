@@ -12,6 +12,7 @@ import sympy as sp
 from sym2tf.backends.numpy import fractions_in
 from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError, SizeError
 from sym2tf.fit.classify import Model
+from sym2tf.fit.data import Stream, Table, read
 from sym2tf.fit.inference import Inference
 from sym2tf.fit.intervals import quantile, require_errors
 from sym2tf.fit.residuals import evaluators
@@ -52,9 +53,10 @@ def predict(problem: Problem, model: Model, theta: Array, data: Any = None) -> A
     Raises:
         ArgumentError, DataError: missing, unknown or unfit data.
     """
-    there = at_data(problem, model.prediction, data)
+    table = _table(data)
+    there = at_data(problem, model.prediction, table)
     values, _ = evaluators(model.prediction, there)
-    return _shaped(values(theta), there, model, data)
+    return _shaped(values(theta), there, model, table)
 
 
 def band(
@@ -80,31 +82,32 @@ def band(
     if interval not in ("confidence", "prediction"):
         raise ArgumentError(f"interval is None, 'confidence' or 'prediction', got {interval!r}")
     covariance, _ = require_errors(inference, "intervals")
-    there = at_data(problem, model.prediction, data)
+    table = _table(data)
+    there = at_data(problem, model.prediction, table)
     values, jacobian = evaluators(model.prediction, there)
     J = jacobian(theta)
-    value = _shaped(values(theta), there, model, data)
+    value = _shaped(values(theta), there, model, table)
     variance = np.einsum("ij,jk,ik->i", J, covariance, J).clip(0)
-    variance = _shaped(variance, there, model, data)
+    variance = _shaped(variance, there, model, table)
     if interval == "prediction":
-        variance = variance + _noise(inference, data, sigma, value)
+        variance = variance + _noise(inference, table, sigma, value)
     error = np.sqrt(variance)
     half = quantile(inference, level) * error
     ends = (np.asarray(value - half), np.asarray(value + half))
     return Prediction(value, np.asarray(error), *ends, level, interval)
 
 
-def at_data(problem: Problem, graph: Graph, data: Any) -> Problem:
+def at_data(problem: Problem, graph: Graph, table: Table | None) -> Problem:
     """`problem` with data for one of its graphs.
 
     Raises:
         ArgumentError, DataError: missing, unknown or unfit data.
     """
-    if data is None:
+    if table is None:
         if problem.stream is not None:
             raise ArgumentError("predict needs data: the rows of a stream are gone through and not kept")
         return problem
-    given = _given(graph, problem, data)
+    given = _given(graph, problem, table)
     fixed = {u.name: u.initial for u in problem.unknowns}
     needed = [graph[v].attributes["name"] for v in graph.inputs]
     missing = [n for n in needed if n not in given and n not in fixed]
@@ -118,7 +121,7 @@ def at_data(problem: Problem, graph: Graph, data: Any) -> Problem:
     return replace(problem, data=given, bound=bound)
 
 
-def _noise(inference: Inference, data: Any, sigma: Any, value: Array) -> Any:
+def _noise(inference: Inference, table: Table | None, sigma: Any, value: Array) -> Any:
     """The variance of new observations."""
     if inference.sigma is None:
         raise FitError("prediction intervals need the variance of the residuals, which this fit does not estimate")
@@ -126,7 +129,7 @@ def _noise(inference: Inference, data: Any, sigma: Any, value: Array) -> Any:
     if sigma is None:
         if weights is None or weights.common is not None:
             return inference.sigma**2
-        if data is not None:
+        if table is not None:
             raise ArgumentError(
                 "the observations have different weights, so new ones may have any: predict(..., sigma=) gives their "
                 "standard deviations on the scale of those of the fit"
@@ -143,28 +146,38 @@ def _noise(inference: Inference, data: Any, sigma: Any, value: Array) -> Any:
     return spread**2 * (1.0 if inference.normal else inference.sigma**2)
 
 
-def _shaped(flat: Array, problem: Problem, model: Model, data: Any) -> Array:
+def _shaped(flat: Array, problem: Problem, model: Model, table: Table | None) -> Array:
     """Flat values of the model in its shape, or in that of the observed."""
     graph = model.prediction
     due = tuple(evaluate_size(d, problem.bound) for d in graph[graph.outputs["model"]].type.shape)
     found = flat.reshape(due)
-    if data is None:
+    if table is None:
         whole = model.graph[model.graph.outputs["observed"]].type.shape
         shape = np.broadcast_shapes(due, tuple(evaluate_size(d, problem.bound) for d in whole))
         return np.broadcast_to(found, shape).copy()
-    return np.asarray(found[0]) if _is_one_point(graph, data) else found
+    return np.asarray(found[0]) if _is_one_point(graph, table) else found
 
 
-def _given(graph: Graph, problem: Problem, data: Any) -> dict[str, Array]:
+def _table(data: Any) -> Table | None:
+    """The data of a prediction, in any form that a fit takes but batches; None for those of the fit."""
+    table = None if data is None else read(data)
+    if isinstance(table, Stream):
+        raise ArgumentError(
+            f"predict takes data at hand as a whole, not batches ({kind_of(data)}): one batch at a time"
+        )
+    return table
+
+
+def _given(graph: Graph, problem: Problem, table: Table) -> dict[str, Array]:
     """Data for a prediction by input name; scalars of the fit fill in."""
-    if not hasattr(data, "keys"):
-        raise ArgumentError(f"data is {kind_of(data)}; give a mapping from symbols or names to arrays")
     types = {graph[v].attributes["name"]: graph[v].type for v in graph.inputs}
     parameters = {u.name for u in problem.unknowns}
     by_symbol = {symbol: name for name, symbol in problem.symbols.items()}
     given = {n: a for n, a in problem.data.items() if n in types and a.ndim == 0}
-    for key in data.keys():  # noqa: SIM118  # a DataFrame iterates in its own way
+    for key in table.keys:
         name = key if isinstance(key, str) else by_symbol.get(key, str(key))
+        if not table.closed and name not in types:
+            continue  # a further column
         if name in parameters:
             raise ArgumentError(f"{key} is a parameter: its value comes from the fit")
         if name not in types:
@@ -172,7 +185,7 @@ def _given(graph: Graph, problem: Problem, data: Any) -> dict[str, Array]:
                 continue  # what was observed, or weights: fine to hand over, not needed
             needed = ", ".join(n for n in types if n not in parameters) or "no data"
             raise ArgumentError(f"data has {key}, which the model does not contain; it needs {needed}")
-        array = np.asarray(data[key])
+        array = np.asarray(table.get(key))
         if array.dtype.kind not in "biuf":
             raise DataError(f"{key} does not hold real numbers")
         array = array.astype(np.float64)
@@ -204,9 +217,9 @@ def _is_observation(symbol: Any, rank: int) -> bool:
     return rank > 0 and not isinstance(symbol, sp.IndexedBase | sp.MatrixExpr)
 
 
-def _is_one_point(graph: Graph, data: Any) -> bool:
+def _is_one_point(graph: Graph, table: Table) -> bool:
     """Whether a prediction was asked for at numbers, for symbols that had arrays in the fit."""
     ranks = {graph[v].attributes["name"]: graph[v] for v in graph.inputs}
     extended = [k for k, node in ranks.items() if _is_observation(node.attributes["symbol"], node.type.rank)]
-    shapes: Mapping[str, int] = {str(k): np.ndim(data[k]) for k in data.keys()}  # noqa: SIM118
+    shapes: Mapping[str, int] = {str(k): np.ndim(table.get(k)) for k in table.keys}
     return bool(extended) and all(shapes.get(k, 1) == 0 for k in extended)

@@ -44,7 +44,7 @@ def quality_of(
     parameters: int,
 ) -> Quality:
     """All of it; `parameters` is how many were estimated."""
-    r2, llf = r_squared(problem, structure, inference, at, observed), log_likelihood(inference, at)
+    r2, llf = r_squared(problem, structure, inference, at, observed), log_likelihood(problem, inference, at)
     aic, bic = information(llf, inference, parameters)
     return Quality(r2, adjusted(r2, inference), llf, aic, bic)
 
@@ -129,13 +129,13 @@ def adjusted(r2: Found, inference: Inference) -> Found:
     return 1 - (1 - value) * (n - 1) / freedom, ""
 
 
-def log_likelihood(inference: Inference, at: Linearisation | None) -> Found:
+def log_likelihood(problem: Problem, inference: Inference, at: Linearisation | None) -> Found:
     """The log-likelihood at the estimates.
 
     Of a declared likelihood: minus the cost. Of a sum of squares with weights w, for Gaussian errors of variance
     sigma^2/w, as statsmodels' OLS and WLS have it: -N/2 (log(2 pi RSS/N) + 1) + sum(log w)/2, where RSS/N is the
     estimate of sigma^2 that maximises it; for `absolute_sigma`, sigma^2 = 1:
-    -(N log(2 pi) + RSS - sum(log w))/2.
+    -(N log(2 pi) + RSS - sum(log w))/2. Of a covariance, the logarithm of its determinant stands for -sum(log w).
     """
     if inference.log_likelihood is not None:
         return inference.log_likelihood, ""
@@ -147,6 +147,8 @@ def log_likelihood(inference: Inference, at: Linearisation | None) -> Found:
     logs = inference.log_weights
     if at is not None and (at.common is None or inference.normal):
         logs = float(np.log(at.weights[at.weights > 0]).sum())
+    inverse_roots = [spread.array for spread in problem.spreads.values() if spread.kind == "covariance"]
+    logs += 2 * sum(float(np.log(np.diag(root)).sum()) for root in inverse_roots if root is not None)
     if inference.normal:
         rss = inference.rss * (1.0 if at is None or at.common is None else at.common)
         return -0.5 * (n * float(np.log(2 * np.pi)) + rss - logs), ""
