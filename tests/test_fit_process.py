@@ -19,8 +19,8 @@ import sympy as sp
 
 from sym2tf import fit
 from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning
+from sym2tf.fit import api, journal, nonfinite, progress, supervision
 from sym2tf.fit import checkpoint as checkpoints
-from sym2tf.fit import journal, nonfinite, progress, supervision
 from sym2tf.fit.checkpoint import Checkpoint, identity, load_state, save_state
 from sym2tf.fit.journal import Journal
 from sym2tf.fit.monitor import Monitor, Step, StopFit
@@ -158,6 +158,22 @@ def test_ctrl_c_before_the_first_evaluation_passes_through() -> None:
     with pytest.raises(KeyboardInterrupt):
         monitor.ask("cost", np.zeros(1), compute)
     assert monitor.best is None
+
+
+def test_ctrl_c_after_the_minimum_returns_it_without_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    plain = decay()
+    monkeypatch.setattr(api, "infer", pressed)
+    result = decay()
+    assert result.success
+    assert np.array_equal(result.estimates, plain.estimates)
+    assert result.stderr is None
+    assert "Ctrl-C was pressed" in result.stderr_reason
+    assert result.summary()
+    with pytest.raises(KeyboardInterrupt):
+        decay(callbacks=lambda step: signal.raise_signal(signal.SIGINT))
 
 
 def test_a_second_ctrl_c_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:

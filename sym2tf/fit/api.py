@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
-from sym2tf.fit.batch_result import BatchFitResult
 from sym2tf.fit.batched import fit_batch
 from sym2tf.fit.classify import Structure, classify
 from sym2tf.fit.holdout import held_out
-from sym2tf.fit.inference import infer
+from sym2tf.fit.inference import Inference, infer
 from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
 from sym2tf.fit.memo import made
 from sym2tf.fit.minibatch import kept_with, of_this_worker
@@ -59,7 +58,7 @@ def fit(
     dtype: str = "float64",
     device: str | None = None,
     strategy: Any = None,
-) -> FitResult | BatchFitResult:
+) -> FitResult | Any:
     """Estimate the parameters that minimise a symbolic cost over data.
 
     The class of the problem is read off the graph of the cost, and the solver from the class: sums of squares of
@@ -189,26 +188,16 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
     squares = structure.residuals is not None and not once and problem.stream is None
     residuals = residuals_of(problem, structure, monitor) if squares else None
     prepared = time.perf_counter()
-    graph = made(problem.graph, "cost", lambda: extract(problem.graph, {"out": problem.graph.outputs["out"]}))
     try:
         if once:
             solution = solve_in_one_pass(problem, structure)
         else:
             solution = _solved(problem, structure, residuals, options, monitor)
-        if solution.sums is not None:
-            value = solution.sums.cost
-        elif solution.cost is not None:
-            value = solution.cost
-        else:
-            value = float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
+        value = _cost_at(problem, residuals, solution)
         monitor.settled(solution.theta, value, float(np.linalg.norm(solution.gradient)))
-        inference = infer(problem, residuals, solution, absolute_sigma=options.absolute_sigma)
-        if problem.loss is not None and problem.stream is None:
-            inference = infer_from_loss(problem, structure, solution, inference)
+        inference = _inferred(problem, structure, residuals, solution, value, options)
     except SingularProblemError as error:
         raise SingularProblemError(f"{error}{problem.hint}") from None
-    if options.likelihood:
-        inference = infer_from_likelihood(problem, residuals, solution, value, inference)
     finished = time.perf_counter()
     if not np.isfinite(solution.theta).all():
         raise FitError(f"the estimates are not finite: {solution.theta}")
@@ -225,6 +214,40 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
         prepared - start,
         finished - prepared,
     )
+
+
+def _cost_at(problem: Problem, residuals: Residuals | None, solution: Solution) -> float:
+    """The cost at the estimates: what the solver knows of it, or computed once more."""
+    if solution.sums is not None:
+        return solution.sums.cost
+    if solution.rss is not None and residuals is not None and problem.equations:
+        return solution.rss * (1.0 if residuals.common is None else residuals.common)
+    if solution.cost is not None:
+        return solution.cost
+    graph = made(problem.graph, "cost", lambda: extract(problem.graph, {"out": problem.graph.outputs["out"]}))
+    return float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
+
+
+def _inferred(
+    problem: Problem,
+    structure: Structure,
+    residuals: Residuals | None,
+    solution: Solution,
+    cost: float,
+    options: Options,
+) -> Inference:
+    """What the estimates say beyond themselves; nothing if Ctrl-C is pressed meanwhile."""
+    try:
+        inference = infer(problem, residuals, solution, absolute_sigma=options.absolute_sigma)
+        if problem.loss is not None and problem.stream is None:
+            inference = infer_from_loss(problem, structure, solution, inference)
+        if options.likelihood:
+            inference = infer_from_likelihood(problem, residuals, solution, cost, inference)
+    except KeyboardInterrupt:
+        if solution.stopped == "Ctrl-C":  # the second one
+            raise
+        return Inference(no_stderr="Ctrl-C was pressed while they were computed")
+    return inference
 
 
 def _solved(
