@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import os
 import re
 import sys
@@ -18,17 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sympy as sp
 
 import sym2tf
 from sym2tf.backends.sympy import raise_shared, raise_to_sympy
 from sym2tf.compiled import REAL_DTYPES, CompiledFunction
 from sym2tf.console import discard_output, notice, showing_everything, write_data
-from sym2tf.datafile import DataFile, read_data_file
 from sym2tf.doctor import examine
-from sym2tf.errors import ArgumentError, DataError, FitWarning, RenderError, ResourceLimitError, Sym2TFError
-from sym2tf.frontend.lower import lower
+from sym2tf.errors import ArgumentError, FitWarning, RenderError, ResourceLimitError, Sym2TFError
+from sym2tf.fit_command import as_json, fitted, names_in, pair
 from sym2tf.ir.types import Kind
 from sym2tf.render.api import FORMATS, write_atomically
 
@@ -58,6 +55,7 @@ exit status: 0 when everything agrees, 1 when something does not""",
   sym2tf fit "Sum((y[i]-w*x[i]-b)**2, (i, 0, n-1))/n" --data points.csv --params w=0,b=0
   sym2tf fit "Eq(y[i], a*exp(-k*t[i]))" --data decay.txt --params a=1,k=0.1 --plot decay.png
   sym2tf fit "Eq(y[i], w*x[i]+b)" --data people.csv --column y=life_expectancy --column x=income --json
+  sym2tf fit "Eq(y, a*exp(-k*t))" --data decay.txt --params a=1,k=1 --bounds k=0: --loss huber --save decay.fit
 
 exit status: 0 when the fit converged, 1 when it did not""",
     "doctor": """exit status: 0 when sym2tf can do its work here, 1 when something that it needs is missing""",
@@ -131,7 +129,7 @@ def gradient(options: argparse.Namespace) -> int:
     """`sym2tf gradient`: each derivative as mathematics, one to a line, before them the parts that they share."""
     function = sym2tf.compile(sym2tf.parse(_text(options.expression)))
     inputs = [function.lowered[v] for v in function.lowered.inputs]
-    names = _names(options.wrt) or [n.attributes["name"] for n in inputs if n.type.kind >= Kind.REAL]
+    names = names_in(options.wrt) or [n.attributes["name"] for n in inputs if n.type.kind >= Kind.REAL]
     derived = function.gradient(tuple(map(_input, names))).lowered
     shared: list[tuple[Any, Any]] = []
     try:
@@ -155,16 +153,19 @@ def check(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> int:
     """`sym2tf fit`: the summary of a fit to the columns of a file."""
-    cost = sym2tf.parse(_text(options.expression))
-    params = None if options.params is None else _start_values(options.params)
-    table = read_data_file(options.data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)  # the summary says it, and the status
-        result = sym2tf.fit(cost, _columns(cost, table, dict(options.column), params), params)
-    print(json.dumps(_as_json(result), indent=2) if options.json else result.summary())
+        result = fitted(sym2tf.parse(_text(options.expression)), options)
+    if options.json:
+        print(json.dumps(as_json(result), indent=2))
+    else:
+        print(result.to_latex() if options.latex else result.summary())
     if options.plot is not None:
         _save(result.plot(), options.plot)
         notice(f"wrote {options.plot}")
+    if options.save is not None:
+        result.save(options.save)
+        notice(f"wrote {options.save}")
     return OK if result.success else NEGATIVE
 
 
@@ -192,7 +193,7 @@ def _function(options: argparse.Namespace) -> CompiledFunction:
     function = _compiled(options, text)
     if wrt is None:
         return function
-    names = [_input(name) for name in _names(wrt)]
+    names = [_input(name) for name in names_in(wrt)]
     return function.gradient(names[0] if len(names) == 1 else names or None)
 
 
@@ -213,11 +214,6 @@ def _text(argument: str) -> str:
         raise ArgumentError(f"standard input is not {error.encoding} text (byte {error.start})") from error
 
 
-def _names(text: str) -> list[str]:
-    """The parts between commas that stand in no brackets."""
-    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
-
-
 def _input(name: str) -> Any:
     """What `wrt=` takes: the name of an input, or an element such as `w[0]`."""
     return sym2tf.parse(name) if "[" in name else name
@@ -226,87 +222,7 @@ def _input(name: str) -> Any:
 def _arguments(text: str, expression: sp.Basic) -> tuple[Any, ...]:
     """The symbols, bases and elements that `--args` names, as they occur in the expression."""
     bases = {str(base): base for base in expression.atoms(sp.IndexedBase)}
-    return tuple(bases[name] if name in bases else sym2tf.parse(name, symbols=bases) for name in _names(text))
-
-
-# Data --------------------------------------------------------------------------------------------
-
-
-def _columns(
-    cost: sp.Basic, table: DataFile, chosen: dict[str, str], params: dict[str, float] | None
-) -> dict[str, Any]:
-    """The data of a cost by name: the columns that `--column` chooses, or else those of the same name."""
-    graph = lower((cost.lhs, cost.rhs) if isinstance(cost, sp.Eq) else cost)
-    inputs = {graph[v].attributes["name"]: graph[v].attributes["symbol"] for v in graph.inputs}
-    unknown = [n for n in chosen if n not in inputs]
-    if unknown:
-        raise ArgumentError(f"--column: the cost has no symbol {unknown[0]}; it has {', '.join(inputs)}")
-    both = [n for n in chosen if n in (params or {})]
-    if both:
-        raise ArgumentError(f"{both[0]} is in --column and in --params: it can be only one of them")
-    if params is None:
-        tensors = {n for n, symbol in inputs.items() if isinstance(symbol, sp.IndexedBase)}
-        needed = [n for n in inputs if n in chosen or table.has(n) or n in tensors]
-    else:
-        needed = [n for n in inputs if n not in params]
-    lacking = [n for n in needed if n not in chosen and not table.has(n)]
-    if lacking:
-        raise DataError(
-            f"{table.path}: no column for {', '.join(lacking)}; the columns are "
-            f"{', '.join(map(repr, table.header))}: choose one with --column {lacking[0]}=NAME"
-            + (f", or estimate {lacking[0]} with --params" if params is not None else "")
-        )
-    if not needed:
-        raise DataError(f"{table.path}: no column has the name of a symbol in the cost: {', '.join(inputs)}")
-    return {n: table.column(chosen.get(n, n)) for n in needed}
-
-
-def _start_values(text: str) -> dict[str, float]:
-    """`w=0,b=1.5` or `w,b`, which start at 0."""
-    values: dict[str, float] = {}
-    for part in _names(text):
-        name, _, number = (x.strip() for x in part.partition("="))
-        if name in values:
-            raise ArgumentError(f"--params gives {name} twice")
-        try:
-            values[name] = float(number or "0")
-        except ValueError:
-            raise ArgumentError(f"--params: {number!r} is not a number, in {part!r}") from None
-    return values
-
-
-def _column_choice(text: str) -> tuple[str, str]:
-    name, equals, column = text.partition("=")
-    if not (equals and name.strip() and column.strip()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form symbol=column")
-    return name.strip(), column.strip()
-
-
-def _as_json(result: sym2tf.FitResult) -> dict[str, Any]:
-    """The facts of a fit; numbers that JSON cannot write are null."""
-    estimates = {name: {"estimate": x, "stderr": s} for name, x, s in result.rows()}
-    covariance = None if result.covariance is None else np.asarray(result.covariance).tolist()
-    facts = {
-        "params": estimates, "names": list(result.names), "covariance": covariance,
-        "cost": result.cost, "r_squared": result.r_squared, "residual_std": result.residual_std,
-        "observations": result.observations, "degrees_of_freedom": result.degrees_of_freedom,
-        "success": result.success, "message": result.message, "problem": str(result.problem),
-        "solver": result.solver, "iterations": result.iterations, "evaluations": result.evaluations,
-        "gradient_norm": result.gradient_norm, "condition": result.condition,
-        "at_bounds": list(result.at_bounds), "stderr_reason": result.stderr_reason,
-        "r_squared_reason": result.r_squared_reason,
-    }  # fmt: skip
-    return {key: _finite(value) for key, value in facts.items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(x) for key, x in value.items()}
-    if isinstance(value, list):
-        return [_finite(x) for x in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return tuple(bases[name] if name in bases else sym2tf.parse(name, symbols=bases) for name in names_in(text))
 
 
 # Output ------------------------------------------------------------------------------------------
@@ -376,14 +292,26 @@ def _parser() -> argparse.ArgumentParser:
         "--data", required=True, metavar="FILE", help="columns separated by commas, semicolons, tabs or blanks"
     )
     one.add_argument(
-        "--column", action="append", type=_column_choice, default=[], metavar="SYMBOL=NAME",
+        "--column", action="append", type=pair, default=[], metavar="SYMBOL=NAME",
         help="the column of a symbol, by name or number, where it is not called like it; repeatable",
     )  # fmt: skip
     one.add_argument(
         "--params", metavar="W=0,B=0", help="start values; by default every symbol without a column starts at 0"
     )
+    one.add_argument("--bounds", metavar="W=0:1,B=:5", help="lower and upper bounds; either may be left out")
+    one.add_argument("--fixed", metavar="W=1,B", help="parameters that keep the value given here, or their start value")
+    one.add_argument("--loss", metavar="NAME", help="of each residual of an equation: huber, cauchy, soft_l1(2), ...")
+    one.add_argument("--sigma", metavar="COLUMN", help="the column, or the number, of standard deviations")
+    one.add_argument("--absolute-sigma", action="store_true", help="--sigma is meant literally, not up to a factor")
+    one.add_argument("--likelihood", action="store_true", help="EXPR is a negative log-likelihood")
+    one.add_argument("--maximize", action="store_true", help="EXPR is to be as large as possible")
+    one.add_argument("--method", metavar="NAME", help="of the solver, instead of the one that EXPR asks for")
+    one.add_argument("--robust", metavar="HC3", help="standard errors for unequal variances: HC0 to HC3")
+    one.add_argument("--save", metavar="FILE", help="write the fit, for sym2tf.load_fit")
     one.add_argument("--plot", metavar="FILE", help="draw the fit")
-    one.add_argument("--json", action="store_true", help="print the result as JSON")
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--latex", action="store_true", help="print the result as a LaTeX table")
+    shown.add_argument("--json", action="store_true", help="print the result as JSON")
 
     _command(commands, doctor, "show versions and devices, and what is missing")
     return parser

@@ -19,7 +19,7 @@ import pytest
 import sympy as sp
 
 import sym2tf
-from sym2tf import cli, doctor
+from sym2tf import cli, doctor, fit_command
 from sym2tf.cli import main
 from sym2tf.compiled import CompiledFunction
 from sym2tf.datafile import read_data_file
@@ -394,14 +394,108 @@ def test_the_json_of_an_exact_fit_can_be_read(run, points) -> None:
     assert json.loads(out, parse_constant=refuse)["params"]["w"]["estimate"] == pytest.approx(3)
 
 
+DECAY = "t,y,s\n" + "".join(f"{k / 4},{2 * 0.8 ** (k / 2) + 0.02 * (-1) ** k},{0.01 + 0.01 * k}\n" for k in range(12))
+MODEL = "Eq(y, a*exp(-k*t))"
+
+
+def decay(*words: str) -> tuple[str, ...]:
+    return ("fit", MODEL, "--params", "a=1,k=1", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ((), {}),
+        (("--sigma", "s"), {"sigma": "s"}),
+        (("--sigma", "s", "--absolute-sigma"), {"sigma": "s", "absolute_sigma": True}),
+        (("--sigma", "0.1", "--absolute-sigma"), {"sigma": 0.1, "absolute_sigma": True}),
+        (("--loss", "cauchy"), {"loss": "cauchy"}),
+        (("--loss", "soft_l1(0.02)"), {"loss": sym2tf.losses.soft_l1(0.02)}),
+        (("--method", "trf"), {"method": "trf"}),
+    ],
+)
+def test_options_of_the_command_are_those_of_the_function(run, points, words, options) -> None:
+    path = points(DECAY)
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    options = {k: table[v] if v == "s" else v for k, v in options.items()}
+    a, k, t, y = sp.symbols("a k t y")
+    due = sym2tf.fit(sp.Eq(y, a * sp.exp(-k * t)), {t: table["t"], y: table["y"]}, {a: 1, k: 1}, **options)
+    status, out, err = run(*decay("--data", path, "--json", *words))
+    found = json.loads(out)["params"]
+    assert (status, err) == (0, "")
+    for name, estimate, error in due.rows():
+        assert found[name]["estimate"] == pytest.approx(estimate, rel=1e-10)
+        assert found[name]["stderr"] == (None if error is None else pytest.approx(error, rel=1e-8))
+
+
+def test_bounds_and_fixed_values_hold(run, points) -> None:
+    path = points(DECAY)
+    params = json.loads(run(*decay("--data", path, "--bounds", "a=:1.5,k=0:", "--json"))[1])["params"]
+    assert params["a"]["estimate"] == 1.5
+    found = json.loads(run(*decay("--data", path, "--fixed", "a=2", "--json"))[1])
+    assert list(found["params"]) == ["k"]
+    out = run("fit", MODEL, "--data", path, "--params", "a=2,k=1", "--fixed", "a")[1]
+    assert re.search(r"^a +2 +\(fixed\)", out, re.MULTILINE)
+    unnamed = run("fit", "Eq(y, w*t+b)", "--data", path, "--bounds", "w=:-1", "--json")[1]
+    assert json.loads(unnamed)["at_bounds"] == ["w"]
+
+
+def test_a_likelihood_may_be_minimised_or_maximised(run, points) -> None:
+    path = points("x,c\n0,3\n1,4\n2,9\n3,12\n4,25\n")
+    term = "w*x[i]+b"
+    cost = f"Sum(exp({term}) - c[i]*({term}), (i, 0, n-1))"
+    words = ("--data", path, "--likelihood", "--json")
+    least = json.loads(run("fit", cost, *words)[1])
+    most = json.loads(run("fit", f"-({cost})", "--maximize", *words)[1])
+    assert most["params"]["w"] == pytest.approx(least["params"]["w"], rel=1e-9)
+    assert most["log_likelihood"] == pytest.approx(least["log_likelihood"])
+
+
+def test_robust_errors_latex_and_a_file_of_the_fit(run, points, tmp_path: Path) -> None:
+    path, saved = points(DECAY), tmp_path / "decay.fit"
+    status, out, err = run(*decay("--data", path, "--robust", "HC3", "--latex", "--save", str(saved)))
+    assert (status, err) == (0, f"wrote {saved}\n")
+    loaded = sym2tf.load_fit(saved)
+    assert out.rstrip("\n") == loaded.to_latex()
+    assert "HC3" in out
+    assert run(*decay("--data", path, "--latex", "--json"))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--bounds", "a=1"), "a=LOW:HIGH"),
+        (("--bounds", "a=0:ten"), "'ten' is not a number"),
+        (("--bounds", "a=0:1,a=0:2"), "--bounds gives a twice"),
+        (("--bounds", "q=0:1"), "--bounds: q is no parameter; they are a, k"),
+        (("--bounds", "a=3:5"), "outside its bounds"),
+        (("--fixed", "q"), "--fixed: q is no parameter"),
+        (("--fixed", "a=x"), "--fixed: 'x' is not a number"),
+        (("--fixed", "a,k"), "nothing to fit"),
+        (("--loss", "hubert"), "--loss: there is no 'hubert'"),
+        (("--loss", "huber(x)"), "--loss: 'x' is not a number"),
+        (("--sigma", "spread"), "--sigma: "),
+        (("--method", "magic"), "magic"),
+        (("--robust", "HC9"), "HC9"),
+        (("--save", "no/such/folder.fit"), "cannot write"),
+        (("--likelihood",), "likelihood"),
+    ],
+)
+def test_options_that_do_not_fit_are_told_in_one_message(run, points, words, told: str) -> None:
+    status, _, err = run(*decay("--data", points(DECAY), *words))
+    assert status == 2
+    assert told in err
+    assert "Traceback" not in err
+
+
 def test_what_json_cannot_write_becomes_null() -> None:
     facts = {"a": float("nan"), "b": [float("inf"), np.float64(1), None], "c": np.float64("nan"), "d": "nan"}
-    assert cli._finite(facts) == {"a": None, "b": [None, 1.0, None], "c": None, "d": "nan"}
+    assert fit_command.finite(facts) == {"a": None, "b": [None, 1.0, None], "c": None, "d": "nan"}
 
 
 def test_a_fit_that_does_not_converge_has_status_1(run, points, monkeypatch) -> None:
     real = sym2tf.fit
-    monkeypatch.setattr(sym2tf, "fit", lambda *words: real(*words, max_iterations=1))
+    monkeypatch.setattr(sym2tf, "fit", lambda *words, **more: real(*words, **more, max_iterations=1))
     words = ("fit", "Eq(y, a*exp(k*x))", "--data", points(LINE), "--params", "a=1,k=0.1", "--json")
     status, out, _ = run(*words)
     assert status == 1

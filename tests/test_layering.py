@@ -33,7 +33,7 @@ LAYERS = (
     {"adapters", "parse", "sklearn", "keras"},
     {"api"},
     {"__init__"},
-    {"doctor"},
+    {"doctor", "fit_command"},
     {"cli"},
     {"__main__"},
 )
