@@ -166,6 +166,8 @@ def _records(file: int, size: int) -> Iterator[tuple[Key, int, int]]:
 def _in_one_piece(part: Any) -> Array:
     """An array as it will come out of the file: in C order, or in Fortran's where it was."""
     array = np.asarray(part)
+    if array.dtype.hasobject:
+        raise TypeError(f"an answer must be arrays of numbers, got {type(part).__name__}")
     whole = array.flags.c_contiguous or array.flags.f_contiguous
     return array if whole and array.flags.writeable else np.array(array, order="K" if whole else "C")
 
