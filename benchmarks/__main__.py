@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from benchmarks import calls, growth, hessians, memory, nist, sparse, streams, tracing, values
+from benchmarks import calls, fits, growth, hessians, memory, nist, sparse, streams, tracing, values
 from benchmarks.harness import Table, machine, progress
 
 BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "sparse": sparse.run,
     "streams": streams.run,
     "nist": nist.run,
+    "fits": fits.run,
 }
 
 

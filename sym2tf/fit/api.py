@@ -29,6 +29,7 @@ from sym2tf.fit.statement import Problem
 from sym2tf.fit.stream import is_one_pass, solve_in_one_pass
 from sym2tf.fit.subgraphs import extract
 from sym2tf.fit.supervision import monitor_of, where_stopped, with_undefined
+from sym2tf.fit.warm_start import started_from
 
 
 def fit(
@@ -156,6 +157,8 @@ def fit(
         strategy=strategy,
     )
     start = time.perf_counter()
+    if isinstance(params, FitResult):
+        params = started_from(params)
     problem = stated(
         cost, data, params, loss=loss, sigma=sigma, weights=weights, constraints=constraints, maximize=maximize
     )

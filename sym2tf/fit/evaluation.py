@@ -41,10 +41,11 @@ class Evaluation:
             same along an axis may have length 1 there, or fewer axes.
     """
 
-    def __init__(self, graph: Graph, problem: Problem) -> None:
+    def __init__(self, graph: Graph, problem: Problem, *, once: bool = True) -> None:
+        """The graph at the data of a problem; `once=False` computes everything in every call, to compare."""
         free = tuple(u.name for u in problem.free)
         bound = tuple(sorted(problem.bound.items()))
-        plan = made(graph, ("evaluation", free, bound), lambda: _Plan(graph, set(free), dict(bound)))
+        plan = made(graph, ("evaluation", free, bound, once), lambda: _Plan(graph, set(free), dict(bound), once))
         self.plan = plan
         self.names, self.shapes = plan.names, plan.shapes
         given = {**problem.data, **problem.fixed}
@@ -69,15 +70,18 @@ class Evaluation:
 
     def full(self, theta: Array) -> list[Array]:
         """The outputs in full shape; read-only where they are stretched."""
-        return [np.broadcast_to(value, shape) for value, shape in zip(self.call(theta), self.shapes, strict=True)]
+        return [
+            value if np.shape(value) == shape else np.broadcast_to(value, shape)
+            for value, shape in zip(self.call(theta), self.shapes, strict=True)
+        ]
 
 
 class _Plan:
     """What of an evaluation depends on the graph, the names of the parameters and the sizes alone."""
 
-    def __init__(self, graph: Graph, free: set[str], sizes: dict[str, int]) -> None:
+    def __init__(self, graph: Graph, free: set[str], sizes: dict[str, int], once: bool) -> None:
         quick = made(graph, "optimized", lambda: _optimized(graph))
-        parts = divided(quick, free, sizes)
+        parts = divided(quick, free, sizes) if once else split(quick, (), lambda type: False)
         self.rest = parts.rest
         self.sizes = sizes
         self.inputs = [parts.rest[v].attributes["name"] for v in parts.rest.inputs]

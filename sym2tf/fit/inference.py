@@ -117,6 +117,8 @@ def infer(
             "fit(..., likelihood=True)"
         )
         return Inference(no_stderr=reason, condition=solution.condition)
+    if solution.rss is not None:
+        return _from_squares(residuals, solution, solution.rss, absolute_sigma)
     at = linearise(residuals, solution)
     r, J = at.whitened
     known = absolute_sigma
@@ -180,6 +182,32 @@ def _from_sums(solution: Solution, sums: Sums, known: bool) -> Inference:
         no_total=sums.no_total,
         no_variance=NO_COMMON_VARIANCE if sums.penalised else "",
         log_weights=sums.log_weights + sums.squares * float(np.log(common)),
+    )
+
+
+def _from_squares(residuals: Residuals, solution: Solution, rss: float, known: bool) -> Inference:
+    """The same where the solver has the inverse root and the sum of squares, and no rows."""
+    used = len(residuals.weights) if residuals.common is not None else int(np.count_nonzero(residuals.weights))
+    freedom = used - len(solution.theta)
+    reason = _no_stderr(residuals, solution, freedom, used, known)
+    sigma = None
+    if not residuals.no_inference and (known or freedom > 0):
+        common = 1.0 if residuals.common is None else residuals.common
+        sigma = 1 / float(np.sqrt(common)) if known else float(np.sqrt(rss / freedom))
+    covariance = stderr = None
+    if solution.inverse_root is not None and sigma is not None and not reason:
+        covariance, stderr = spread(sigma * solution.inverse_root)
+    return Inference(
+        covariance,
+        stderr,
+        reason,
+        sigma=sigma,
+        rss=rss,
+        observations=used,
+        degrees_of_freedom=freedom,
+        condition=solution.condition,
+        normal=known,
+        no_variance=residuals.no_inference,
     )
 
 

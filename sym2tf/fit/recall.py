@@ -31,13 +31,11 @@ class _Remembered(NamedTuple):
     """A statement.
 
     Attributes:
-        formula: what its key says by `id`, kept alive.
         problem: as it was stated first.
         data: the input node of each key of the data, in order.
         parameters: the input node of each parameter, in order.
     """
 
-    formula: Any
     problem: Problem
     data: tuple[Node, ...]
     parameters: tuple[Node, ...]
@@ -59,15 +57,18 @@ def stated(cost: Any, data: Any, params: Any, **how: Any) -> Problem:
     arrays, parameters = arguments
     shapes = tuple([(key, array.shape) for key, array in arrays.items()])
     kinds = tuple([(key, np.shape(p.initial), p.initial is None, p.fixed) for key, p in parameters.items()])
-    key = id(cost), shapes, kinds, how["maximize"]
-    with _lock:
-        known = _statements.get(key)
-        if known is not None:
-            _statements.move_to_end(key)
+    key = type(cost), cost, shapes, kinds, how["maximize"]
+    try:
+        with _lock:
+            known = _statements.get(key)
+            if known is not None:
+                _statements.move_to_end(key)
+    except RecursionError:  # SymPy hashes and compares expressions recursively
+        return state(cost, data, params, **how)
     if known is not None:
         return _with_numbers(known, arrays, parameters)
     problem = state(cost, data, params, **how)
-    remembered = _remembered(cost, problem, arrays, parameters)
+    remembered = _remembered(problem, arrays, parameters)
     if remembered is not None:
         with _lock:
             _statements[key] = remembered
@@ -98,7 +99,7 @@ def _plain(
 
 
 def _remembered(
-    cost: Any, problem: Problem, arrays: Mapping[Any, Array], parameters: Mapping[Any, Parameter]
+    problem: Problem, arrays: Mapping[Any, Array], parameters: Mapping[Any, Parameter]
 ) -> _Remembered | None:
     """What to keep of a statement; None where data are more than arrays for inputs (sizes, say) or were rearranged."""
     nodes = {problem.graph[v].attributes["name"]: problem.graph[v] for v in problem.graph.inputs}
@@ -114,7 +115,7 @@ def _remembered(
         return None
     if unknowns != [u.name for u in problem.unknowns]:
         return None
-    return _Remembered(cost, problem, tuple(nodes[n] for n in data), tuple(nodes[n] for n in unknowns))
+    return _Remembered(problem, tuple(nodes[n] for n in data), tuple(nodes[n] for n in unknowns))
 
 
 def _with_numbers(known: _Remembered, arrays: Mapping[Any, Array], parameters: Mapping[Any, Parameter]) -> Problem:

@@ -138,14 +138,19 @@ def linearised(graph: Graph, problem: Problem) -> Callable[[Array], tuple[Array,
     return lambda theta: (values(theta), jacobian(theta))
 
 
-def evaluators(graph: Graph, problem: Problem) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """Functions of theta that give the outputs of a graph, flat and one after the other, and their Jacobian."""
+def evaluators(
+    graph: Graph, problem: Problem, *, once: bool = True
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Functions of theta that give the outputs of a graph, flat and one after the other, and their Jacobian.
+
+    What the data alone decide is computed once, unless `once` is False.
+    """
     stable = made(graph, "stable", lambda: stabilize(graph))
     nodes = {stable[v].attributes["name"]: v for v in stable.inputs}
     wrt = [(u, start) for u, start in _starts(problem) if u.name in nodes]
     among = [nodes[u.name] for u, _ in wrt]
     slopes = made(stable, ("jacobian", tuple(among)), lambda: derivatives.jacobian(stable, among, forward=True))
-    of_values, of_slopes = Evaluation(stable, problem), Evaluation(slopes, problem)
+    of_values, of_slopes = (Evaluation(g, problem, once=once) for g in (stable, slopes))
     ends = np.cumsum([0, *(prod(shape) for shape in of_values.shapes)]).tolist()
     places = [
         (slice(start, start + u.initial.size), slice(ends[row], ends[row + 1]))

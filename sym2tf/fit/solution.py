@@ -75,6 +75,8 @@ class Solution:
         stopped: who ended the fit before its solver did: `"callback"`, `"validation"` (early stopping) or `"Ctrl-C"`;
             empty if nobody.
         sums: of all rows, where the solver has not kept them.
+        rss: the sum of the weighted squares, without the weight that all share, where the solver has added it up and
+            formed no residuals, which may be had again.
         multipliers: of the constraints that hold with equality, as the user wrote them: by how much the cost would fall
             if the constraint were loosened by one.
         cost: over all data, where they come in batches; for batches that are gone, that of the last epoch.
@@ -98,6 +100,7 @@ class Solution:
     active: Array | None = field(default=None, repr=False)
     stopped: str = ""
     sums: Sums | None = None
+    rss: float | None = None
     multipliers: Mapping[str, float] = field(default_factory=dict)
     minima: tuple[Minimum, ...] = ()
     cost: float | None = None

@@ -19,6 +19,7 @@ from sym2tf.fit.constrained import slsqp, trust_constr
 from sym2tf.fit.descent import End, Search, descend, require_start, solution
 from sym2tf.fit.direct import solve_linear, solve_quadratic
 from sym2tf.fit.iterative import l_bfgs_b, trust_exact, trust_krylov
+from sym2tf.fit.large import is_large, solve_large
 from sym2tf.fit.linear_program import solve_linear_program
 from sym2tf.fit.minibatch import is_stochastic, solve_minibatch
 from sym2tf.fit.monitor import Monitor
@@ -28,6 +29,7 @@ from sym2tf.fit.residuals import Residuals
 from sym2tf.fit.solution import Solution
 from sym2tf.fit.squares import levenberg_marquardt, trust_region_reflective
 from sym2tf.fit.statement import Problem
+from sym2tf.fit.stream import is_by_passes, solve_by_passes
 from sym2tf.fit.streamed import solve_streamed
 from sym2tf.fit.task import KRYLOV_LIMIT, Task
 
@@ -204,6 +206,8 @@ def solve(
         FitError: the cost is not finite at the start, or has no minimum.
         SingularProblemError: the data do not determine all parameters.
     """
+    if is_by_passes(problem, structure, options):
+        return solve_by_passes(problem, structure, options, monitor)
     if problem.stream is not None:
         return solve_streamed(problem, options, monitor)
     if is_stochastic(options):
@@ -213,6 +217,10 @@ def solve(
         return direct
     if direct is not None:
         return replace(direct, message=f"{direct.message}; a quadratic cost has one minimum, whatever the start")
+    if residuals is not None and is_large(problem, structure, residuals, options):
+        found = solve_large(problem, structure, residuals, options, monitor)
+        if found is not None:
+            return found
     if problem.loss is not None and options.method is None:
         program = solve_linear_program(Task(problem, structure, residuals, options, monitor))
         if program is not None:

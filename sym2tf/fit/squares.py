@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.fit.linear import RANK_TOLERANCE
+from sym2tf.fit.linear import RANK_TOLERANCE, power_of_two
 from sym2tf.fit.task import Run, Task
 from sym2tf.lazy import lazy
 
@@ -25,6 +25,7 @@ FINISHING = 20  # Gauss-Newton steps at most
 QUICK = 0.02  # of one such step to the next: above it, they are accelerated
 MEMORY = 4  # steps that an accelerated one is made of
 NOISE = 1e-9  # by which the cost may rise in a step near the minimum: sums of squares of tiny residuals are that noisy
+TINY = 1e-280  # squares below it may have lost digits
 HUGE = 1e150  # stands for a residual that cannot be computed: optimisers then shorten the step
 
 
@@ -61,7 +62,7 @@ def trust_region_reflective(task: Task, theta: Array, most: int) -> Run:
             np.clip(theta, task.low, task.high),
             jac=lambda q: np.nan_to_num(task.design(q)),
             method="trf",
-            bounds=(task.low, task.high),
+            bounds=task.room,
             x_scale="jac",
             ftol=SEARCH_TOLERANCE,
             xtol=SEARCH_TOLERANCE,
@@ -69,6 +70,17 @@ def trust_region_reflective(task: Task, theta: Array, most: int) -> Run:
             max_nfev=max(most, 1),
         )
     return Run(np.asarray(answer.x, np.float64), int(answer.nfev), str(answer.message), bool(answer.success))
+
+
+def lengths_of(J: Array) -> Array:
+    """The Euclidean lengths of columns, also of those whose squares leave the range of floats."""
+    with np.errstate(all="ignore"):
+        squares = np.einsum("ij,ij->j", J, J)
+    if ((squares > TINY) & (squares < np.inf)).all():
+        return np.sqrt(squares)
+    unit = power_of_two(np.abs(J).max(axis=0, initial=0))
+    answer: Array = unit * np.sqrt(np.square(J / unit).sum(axis=0))
+    return answer
 
 
 def _finite(r: Array) -> Array:
@@ -104,7 +116,7 @@ def gauss_newton_step(task: Task, theta: Array, noise: float) -> Step:
     change = np.zeros(len(theta))
     if not (np.isfinite(r).all() and np.isfinite(J).all()):
         return Step(change, np.inf, np.inf, False)
-    lengths = np.sqrt(np.einsum("ij,ij->j", J, J))
+    lengths = lengths_of(J)
     unit = np.where(lengths > 0, lengths, 1.0)
     free = ~task.active(theta, J.T @ r) if task.bounded else np.ones(len(theta), bool)
     scaled = J / unit if free.all() else J[:, free] / unit[free]
