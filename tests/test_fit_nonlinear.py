@@ -175,6 +175,27 @@ def test_hundreds_of_parameters_take_products_of_the_hessian_with_vectors() -> N
     np.testing.assert_allclose(result.params[W], 1, rtol=1e-8)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-5, 1e7, 1e60])
+def test_units_of_the_data_do_not_matter_even_near_the_edge_of_the_floats(unit: float) -> None:
+    due = fit(sp.Eq(y[i], MODEL), DATA, START)
+    result = fit(sp.Eq(y[i], MODEL), {x: TIMES, y: DECAY * unit}, {a: unit, k: 1, c: 0})
+    assert result.success
+    factor = np.array([unit, 1, unit])
+    np.testing.assert_allclose(at(result, a, k, c), at(due, a, k, c) * factor, rtol=1e-10)
+    np.testing.assert_allclose(
+        [result.stderr[s] for s in (a, k, c)], due.standard_errors * factor, rtol=1e-8
+    )
+
+
+def test_bounds_without_room_between_them_hold_a_parameter() -> None:
+    free = fit(sp.Eq(y[i], MODEL.subs(k, 1)), DATA, [a, c])
+    for method in (None, "varpro", "l-bfgs-b"):
+        result = fit(sp.Eq(y[i], MODEL), DATA, {**START, k: Parameter(1, bounds=(1, 1))}, method=method)
+        assert result.success
+        assert result.at_bounds == ("k",)
+        np.testing.assert_allclose(at(result, a, c), at(free, a, c), rtol=1e-9)
+
+
 # Robust losses -------------------------------------------------------------------------------------
 
 
@@ -293,6 +314,14 @@ def test_a_constraint_that_is_not_active_changes_nothing() -> None:
     assert "no constraint holds with equality" in result.message
     assert result.solution.active is None
     np.testing.assert_allclose(result.estimates, free.estimates, rtol=1e-9)
+
+
+def test_elements_of_a_vector_are_constrained() -> None:
+    model = sp.exp(-W[0] * x[i]) + W[1]
+    result = fit(sp.Eq(y[i], model), {x: TIMES, y: DECAY / 2}, {W: [1.0, 0.2]}, constraints=[sp.Eq(W[0] + W[1], 1.2)])
+    assert result.success
+    due = scipy.optimize.minimize_scalar(lambda q: float(np.sum((DECAY / 2 - np.exp(-q * TIMES) - 1.2 + q) ** 2)))
+    np.testing.assert_allclose(result.params[W], [due.x, 1.2 - due.x], rtol=1e-6)
 
 
 def test_bounds_and_constraints_hold_together() -> None:

@@ -15,7 +15,7 @@ from sym2tf.fit.linear import power_of_two, require_rank, undetermined
 from sym2tf.fit.newton import flat_directions, gradient_left, newton_step, off_a_saddle, polish, remaining
 from sym2tf.fit.nonfinite import explain
 from sym2tf.fit.solution import Solution, listed
-from sym2tf.fit.squares import gauss_newton
+from sym2tf.fit.squares import gauss_newton, lengths_of
 from sym2tf.fit.task import Run, Task
 from sym2tf.fit.wording import counted
 
@@ -136,6 +136,7 @@ def _onto_bounds(task: Task, theta: Array) -> Array:
     """Parameters that a search has left just inside a bound, towards which the cost falls, on it."""
     if not task.bounded:
         return theta
+    theta = np.clip(theta, task.low, task.high)
     g = task.gradient(theta)
     near = BESIDE * np.maximum(np.abs(theta), 1.0)
     low, high = (theta - task.low <= near) & (g > 0), (task.high - theta <= near) & (g < 0)
@@ -229,7 +230,7 @@ def _require_isolated(task: Task, end: End, free: Array) -> None:
             if kkt is not None:
                 J = np.concatenate([J, kkt.active[:, free]])
             if names and np.isfinite(J).all() and stationary:
-                scale = power_of_two(np.sqrt(np.square(J).sum(axis=0)))
+                scale = power_of_two(lengths_of(J))
                 require_rank(np.atleast_2d(np.linalg.qr(J / scale, mode="r")), scale, names)
         elif kkt is None and task.has_hessian and gradient_left(task, theta) <= 1:
             flat = flat_directions(task, theta)
@@ -246,4 +247,4 @@ def _is_stationary(task: Task, r: Array, J: Array, kkt: Optimality | None) -> bo
         return not kkt.violated and bool(kkt.residual <= BALANCED * 2 * task.factor * length * np.linalg.norm(J))
     if length <= VANISHED * np.linalg.norm(task.residual(task.problem.packed("initial"))):
         return True
-    return bool((np.abs(J.T @ r) <= ORTHOGONAL * length * np.sqrt(np.square(J).sum(axis=0))).all())
+    return bool((np.abs(J.T @ r) <= ORTHOGONAL * length * lengths_of(J)).all())

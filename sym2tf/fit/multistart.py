@@ -93,8 +93,8 @@ def _distinct(task: Task, ends: Sequence[End]) -> tuple[Minimum, ...]:
             groups.append(_Group(end.theta, 1))
         else:
             same.count += 1
-    sign = -1.0 if task.problem.maximize else 1.0
-    return tuple(Minimum(sign * task.cost(g.theta), g.theta, g.count) for g in groups)
+    unit = (-1.0 if task.problem.maximize else 1.0) * (task.unit**2 if task.squares else 1.0)
+    return tuple(Minimum(unit * task.cost(g.theta), g.theta, g.count) for g in groups)
 
 
 @dataclass

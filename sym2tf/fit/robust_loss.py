@@ -88,7 +88,7 @@ def m_estimation(task: Task, theta: Array, most: int) -> Run:
         return np.nan_to_num(J)
 
     start = np.clip(theta, task.low, task.high)
-    limits = (task.low, task.high)
+    limits = task.room
     nodes = {graph[v].attributes["name"]: v for v in graph.inputs}
     degree = degrees(graph, [nodes[u.name] for u in task.problem.free if u.name in nodes])
     if all(degree[v] <= 1 for v in graph.outputs.values()):

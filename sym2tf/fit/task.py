@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.fit.classify import Structure
+from sym2tf.fit.linear import power_of_two
 from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.objective import Objective, engine_of
 from sym2tf.fit.options import Options
@@ -18,6 +19,7 @@ from sym2tf.fit.statement import Problem
 Array = np.ndarray[Any, Any]
 
 NEWTON_LIMIT = 50  # parameters up to which the Hessian is formed
+SMALL, LARGE = 1e-100, 1e100  # residuals beyond which their squares may leave the range of floats
 REMEMBERED = 16  # costs
 KRYLOV_LIMIT = 2_000  # parameters up to which its products with vectors are worth their cost
 HESSIAN_ELEMENTS = 50_000_000  # observations x parameters^2 up to which the Hessian is formed in one go
@@ -75,6 +77,11 @@ class Task:
         """Whether a bound holds in this attempt."""
         return bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
 
+    @cached_property
+    def room(self) -> tuple[Array, Array]:
+        """The bounds with room between them, which SciPy wants; what it finds is put back within `low` and `high`."""
+        return self.low, np.where(self.low == self.high, np.nextafter(self.high, np.inf), self.high)
+
     @property
     def constrained(self) -> bool:
         """Whether relations between parameters are to hold."""
@@ -112,16 +119,22 @@ class Task:
         return len(self.residuals.weights) * len(self.low) <= HESSIAN_ELEMENTS
 
     def residual(self, theta: Array) -> Array:
-        """The residuals (rows,) times the roots of the weights."""
+        """The residuals (rows,) times the roots of the weights, over `unit`."""
         root = self.root
-        r = self.values(theta)
+        r = self.values(theta) if self.unit == 1 else self.values(theta) / self.unit
         return r if root is None else r * root
 
     def design(self, theta: Array) -> Array:
         """Their Jacobian (rows, p)."""
         root = self.root
-        J = self.jacobian(theta)
+        J = self.jacobian(theta) if self.unit == 1 else self.jacobian(theta) / self.unit
         return J if root is None else J * root[:, None]
+
+    @cached_property
+    def unit(self) -> float:
+        """A power of two over which the squares of residuals stay within the range of floats; mostly 1."""
+        largest = np.abs(self.values(self.problem.packed("initial"))).max(initial=0)
+        return float(power_of_two(largest)) if 0 < largest < SMALL or LARGE < largest < np.inf else 1.0
 
     @cached_property
     def root(self) -> Array | None:
@@ -153,7 +166,7 @@ class Task:
         return self._jacobian[1]
 
     def cost(self, theta: Array) -> float:
-        """The cost, by its residuals where it is their sum of squares; remembers the last few."""
+        """The cost (over `unit` squared), by its residuals where it is their sum of squares; remembers the last few."""
         key = theta.tobytes()
         if key not in self._costs:
             if len(self._costs) > REMEMBERED:
@@ -173,7 +186,7 @@ class Task:
         with np.errstate(all="ignore"):
             if self.squares:
                 gradient: Array = 2 * self.factor * (self.design(theta).T @ self.residual(theta))
-                return gradient
+                return gradient if self.unit == 1 else gradient * self.unit * self.unit
             return self.objective.value_and_gradient(theta)[1]
 
     @cached_property

@@ -16,7 +16,7 @@ import numpy as np
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.linear import RANK_TOLERANCE
 from sym2tf.fit.memo import made
-from sym2tf.fit.squares import HUGE, SEARCH_TOLERANCE
+from sym2tf.fit.squares import HUGE, SEARCH_TOLERANCE, lengths_of
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.task import Run, Task
 from sym2tf.lazy import lazy
@@ -82,7 +82,7 @@ class _Reduced:
         r, design = self.task.residual(theta), self.task.design(theta)[:, self.linear]
         if not (np.isfinite(r).all() and np.isfinite(design).all()):
             return theta
-        lengths = np.sqrt(np.einsum("ij,ij->j", design, design))
+        lengths = lengths_of(design)
         unit = np.where(lengths > 0, lengths, 1.0)
         change = np.linalg.lstsq(design / unit, -r, rcond=RANK_TOLERANCE * len(unit))[0]
         theta[self.linear] += change / unit
@@ -97,7 +97,7 @@ class _Reduced:
         """The Jacobian of the nonlinear parameters without its part in the space of the linear ones."""
         J = np.nan_to_num(self.task.design(self.whole(alpha)))
         Phi = J[:, self.linear]
-        U, values, _ = np.linalg.svd(Phi / np.maximum(np.sqrt(np.einsum("ij,ij->j", Phi, Phi)), 1e-300), False)
+        U, values, _ = np.linalg.svd(Phi / np.maximum(lengths_of(Phi), 1e-300), False)
         U = U[:, values > RANK_TOLERANCE * len(values) * values.max(initial=0)]
         rest = J[:, self.free]
         answer: Array = rest - U @ (U.T @ rest)
@@ -107,7 +107,7 @@ class _Reduced:
 def variable_projection(task: Task, theta: Array, most: int) -> Run:
     """SciPy's `least_squares` on the nonlinear parameters, with the linear ones at their best."""
     reduced = _Reduced(task, theta)
-    low, high = task.low[reduced.free], task.high[reduced.free]
+    low, high = (limit[reduced.free] for limit in task.room)
     bounded = bool(np.isfinite(low).any() or np.isfinite(high).any())
     with np.errstate(all="ignore"):
         answer = optimize.least_squares(
