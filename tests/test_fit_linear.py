@@ -551,6 +551,61 @@ def test_a_stream_of_an_ill_conditioned_problem_warns() -> None:
         fit(cost, in_batches(data, (200, 200)), {w: np.zeros(2), c: 0})
 
 
+# Streams of problems that are not linear ------------------------------------------------------------
+
+
+TIMES = RNG.uniform(0, 2, ROWS)
+DECAY = 2 * np.exp(-1.3 * TIMES) + 0.05 * RNG.normal(size=ROWS)
+CURVES: dict[str, tuple[Any, dict[Any, Any], Any]] = {
+    "equation": (sp.Eq(q, a * sp.exp(-b * p)), {p: TIMES, q: DECAY}, {a: 1, b: 1}),
+    "mean": (over((y[i] - a * sp.exp(-b * x[i])) ** 2) / n, {x: TIMES, y: DECAY}, {a: 1, b: 1}),
+    "weighted": (
+        over(((y[i] - a * sp.exp(-b * x[i])) / v[i]) ** 2),
+        {x: TIMES, y: DECAY, v: SD},
+        {a: 1, b: 1},
+    ),
+    "bounded": (
+        sp.Eq(q, a * sp.exp(-b * p)),
+        {p: TIMES, q: DECAY},
+        {a: Parameter(1, bounds=(0, 1.8)), b: Parameter(1, bounds=(0, 5))},
+    ),
+    "penalised": (
+        over((y[i] - a * sp.exp(-b * x[i])) ** 2) / n + lam * (b**2 + a**2),
+        {x: TIMES, y: DECAY, lam: 0.01},
+        {a: 1, b: 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("method", ["lm", "trf"])
+def test_full_passes_over_a_stream_give_the_fit_of_all_rows(curve: str, method: str) -> None:
+    cost, data, params = CURVES[curve]
+    due = fit(cost, data, params)
+    found = fit(cost, lambda: in_batches(data, (100, 1, 150, 149)), params, method=method)
+    assert found.success
+    assert "one pass over 400 rows in 4 batches for each evaluation" in found.solver
+    np.testing.assert_allclose(found.estimates, due.estimates, rtol=1e-6)
+    np.testing.assert_allclose(found.cost, due.cost, rtol=1e-10)
+    assert (found.standard_errors is None) == (due.standard_errors is None)
+    if due.standard_errors is not None:
+        np.testing.assert_allclose(found.standard_errors, due.standard_errors, rtol=1e-6)
+    assert found.observations == due.observations
+    assert found.at_bounds == due.at_bounds
+
+
+def test_passes_over_a_stream_that_can_be_gone_through_once_are_refused() -> None:
+    cost, data, params = CURVES["equation"]
+    with pytest.raises(DataError, match="gone through only once"):
+        fit(cost, in_batches(data, (200, 200)), params, method="lm")
+
+
+def test_a_model_that_is_undefined_at_the_start_of_passes_is_an_error() -> None:
+    _, data, _ = CURVES["equation"]
+    with pytest.raises(FitError, match="batch 0, from row 0: residual 0"):
+        fit(sp.Eq(q, a * sp.log(b * p)), lambda: in_batches(data, (200, 200)), {a: 1, b: -1}, method="lm")
+
+
 @asks_posix
 def test_the_memory_of_a_stream_does_not_grow_with_its_rows() -> None:
     program = """

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import ArgumentError, DataError, FitWarning, ShapeError, SubscriptError, warn
+from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, ShapeError, SubscriptError, warn
 from sym2tf.fit.batches import checked_batches
 from sym2tf.fit.blocks import Run, Squares, nothing, running, squares_of
 from sym2tf.fit.classify import Structure
 from sym2tf.fit.linear import STEPS_AT_BOUNDS, WARNED_FOR, power_of_two, require_rank
+from sym2tf.fit.monitor import Monitor
 from sym2tf.fit.options import Options
 from sym2tf.fit.separable import Separable, separate
 from sym2tf.fit.solution import Solution, Sums
@@ -35,6 +36,9 @@ IN_BLOCKS_FROM = 5_000_000
 """Rows x (parameters + 1) from which data at hand are gone through in blocks. Their Jacobian would take 40 MB, and
 several times that while it is factored."""
 BLOCK = 100_000  # rows of data at hand that are evaluated at once
+FULL_PASSES = ("lm", "trf")  # methods that ask for all rows of a stream in each evaluation
+CONVERGED = 1e-12  # relative change of cost and parameters at which passes over a stream end
+AT_BOUND = 1e-8
 SPANNED = 1e-13  # the squared distance, per row, of a constant from the span of the columns, from which it is one
 
 
@@ -73,6 +77,7 @@ class _Plan:
         observed: what is observed, where the model is known.
         sides: that and the model.
         guess: the number of rows for which weights are computed until the true one is known.
+        theta: where the residuals are linearised.
     """
 
     problem: Problem
@@ -85,11 +90,13 @@ class _Plan:
     sides: Run
     guess: int
 
+    theta: Array
+
     def at(self, batch: Mapping[str, Array], total: int) -> tuple[dict[str, Array], dict[str, int]]:
-        """Inputs at theta = 0 and sizes, for a batch of so many rows in all: a mean is one over all of them."""
+        """Inputs and sizes, for a batch of so many rows in all: a mean is one over all of them."""
         problem = self.problem
-        zero = problem.unpacked(np.zeros(self.data.count))
-        inputs = {**problem.data, **batch, **problem.fixed, **zero, self.own.total: np.asarray(total)}
+        values = problem.unpacked(self.theta)
+        inputs = {**problem.data, **batch, **problem.fixed, **values, self.own.total: np.asarray(total)}
         return inputs, {**problem.bound, self.own.observations: self.own.number(batch)}
 
 
@@ -102,6 +109,13 @@ def is_one_pass(problem: Problem, structure: Structure, options: Options) -> boo
     longest = max((a.shape[0] for a in problem.data.values() if a.ndim), default=1)
     many = longest * (len(problem.names) + 1) >= IN_BLOCKS_FROM
     return problem.stream is not None or (many and _separated(problem) is not None)
+
+
+def is_by_passes(problem: Problem, structure: Structure, options: Options) -> bool:
+    """Whether a stream is to be gone through for each evaluation of residuals that are not linear."""
+    if problem.stream is None or options.method not in FULL_PASSES or structure.kind != "nonlinear least squares":
+        return False
+    return not problem.constraints and options.multistart is None
 
 
 def solve_in_one_pass(problem: Problem, structure: Structure) -> Solution:
@@ -142,18 +156,38 @@ def _blocks(problem: Problem, own: Separable, count: int) -> Iterator[Mapping[st
 def _solved(
     problem: Problem, structure: Structure, own: Separable, batches: Iterator[Mapping[str, Array]], why: str
 ) -> Solution:
+    plan = _planned(problem, structure, own)
+    seen, factor, number = _passed(plan, batches)
+    batched = counted(number, "batch", "batches")
+    described = f"QR factorisation of one batch of rows after the other (one pass, {seen.rows} rows in {batched})"
+    because = "because the cost is a sum of squares of residuals linear in the parameters and"
+    return _minimum(plan, seen, factor, f"{described}, {because} {why}")
+
+
+def _planned(problem: Problem, structure: Structure, own: Separable) -> _Plan:
     if problem.stream is not None and own.number(problem.data) == 1 and own.rows is None and _numbered(problem, own):
         raise DataError("the cost uses the numbers of rows, which a first batch of one row does not show: lengthen it")
     data, rest = squares_of(problem, own, "data"), squares_of(problem, own, "rest")
     weighted = not (data.alike and data.blocks == 1 and not rest.blocks)
-    total = _no_total(structure, data, rest)
     model = structure.model
     graph = None if model is None else extract(model.graph, {"observed": model.graph.outputs["observed"]})
-    observed = nothing if graph is None else running(graph)
-    sides = nothing if model is None else running(model.graph)
-    guess = own.number(problem.data)
-    plan = _Plan(problem, own, data, rest, weighted, total, observed, sides, guess)
-    m = len(problem.names) + 2
+    return _Plan(
+        problem,
+        own,
+        data,
+        rest,
+        weighted,
+        _no_total(structure, data, rest),
+        nothing if graph is None else running(graph),
+        nothing if model is None else running(model.graph),
+        own.number(problem.data),
+        np.zeros(len(problem.names)),
+    )
+
+
+def _passed(plan: _Plan, batches: Iterator[Mapping[str, Array]]) -> tuple[_Seen, Array, int]:
+    """What is left of all rows, the factor of the whole cost, and the number of batches."""
+    m = plan.data.count + 2
     seen, number = _Seen(np.zeros((m, m))), 0
     batch: Mapping[str, Array] = {}
     for number, batch in enumerate(batches, 1):
@@ -161,10 +195,12 @@ def _solved(
     if not seen.rows:
         raise DataError("data hold no rows")
     seen, factor = _finished(plan, seen, batch)
-    batched = counted(number, "batch", "batches")
-    described = f"QR factorisation of one batch of rows after the other (one pass, {seen.rows} rows in {batched})"
-    because = "because the cost is a sum of squares of residuals linear in the parameters and"
-    return _minimum(plan, seen, factor, f"{described}, {because} {why}")
+    if seen.squares < plan.data.count:
+        raise DataError(
+            f"{counted(plan.data.count, 'parameter')} but only {counted(seen.squares, 'observation')}: too few to "
+            f"determine the parameters{plan.problem.hint}"
+        )
+    return seen, factor, number
 
 
 def _numbered(problem: Problem, own: Separable) -> bool:
@@ -242,18 +278,11 @@ def _finished(plan: _Plan, seen: _Seen, batch: Mapping[str, Array]) -> tuple[_Se
 
 
 def _minimum(plan: _Plan, seen: _Seen, factor: Array, solver: str) -> Solution:
+    """The minimum of a linear problem, from its factor at theta = 0."""
     problem, p = plan.problem, plan.data.count
-    if seen.squares < p:
-        raise DataError(
-            f"{counted(p, 'parameter')} but only {counted(seen.squares, 'observation')}: too few to determine the "
-            f"parameters{problem.hint}"
-        )
     R, q = factor[:p, :p], factor[:p, p]
     scale, unit = power_of_two(np.abs(R).max(axis=0, initial=0)), power_of_two(np.abs(factor[:, p]).max())
-    condition = require_rank(R / scale, scale, problem.names)
-    if condition * np.finfo(float).eps > WARNED_FOR:
-        warn(FitWarning, f"the condition number {condition:.2g} leaves few digits of the estimates")
-    F = np.linalg.solve(R / scale, np.eye(p)) / scale[:, None]
+    require_rank(R / scale, scale, problem.names)
     theta = -np.linalg.solve(R / scale, q / unit) * (unit / scale)
     low, high = problem.packed("lower"), problem.packed("upper")
     stopped: tuple[str, ...] = ()
@@ -262,10 +291,30 @@ def _minimum(plan: _Plan, seen: _Seen, factor: Array, solver: str) -> Solution:
         found = optimize.lsq_linear(R / scale, -q / unit, bounds, "bvls", tol=1e-14, max_iter=STEPS_AT_BOUNDS)
         theta = np.clip(found.x * (unit / scale), low, high)
         stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
-        solver = (
-            f"bounded least squares (scipy.optimize.lsq_linear), because a bound excludes the free minimum; {solver}"
-        )
-    left = R @ theta + q
+        because = "because a bound excludes the free minimum"
+        solver = f"bounded least squares (scipy.optimize.lsq_linear), {because}; {solver}"
+    solution = _solution(plan, seen, factor, theta, R @ theta + q, stopped)
+    return replace(solution, solver=solver, message="solved in one pass")
+
+
+def _solution(plan: _Plan, seen: _Seen, factor: Array, theta: Array, left: Array, stopped: tuple[str, ...]) -> Solution:
+    """Everything about a minimum.
+
+    Args:
+        plan: of the pass.
+        seen: in it.
+        factor: of the whole cost.
+        theta: the minimum.
+        left: (p,), of the residuals there the part in the span of their derivatives.
+        stopped: the parameters that a bound stops.
+    """
+    p = plan.data.count
+    R = factor[:p, :p]
+    scale = power_of_two(np.abs(R).max(axis=0, initial=0))
+    condition = require_rank(R / scale, scale, plan.problem.names)
+    if condition * np.finfo(float).eps > WARNED_FOR:
+        warn(FitWarning, f"the condition number {condition:.2g} leaves few digits of the estimates")
+    F = np.linalg.solve(R / scale, np.eye(p)) / scale[:, None]
     rss = float(left @ left) + float(factor[p, p]) ** 2
     reason = _reason(plan, factor)
     sums = Sums(
@@ -273,7 +322,7 @@ def _minimum(plan: _Plan, seen: _Seen, factor: Array, solver: str) -> Solution:
         plan.rest.blocks > 0, seen.weight, seen.log_weights,
     )  # fmt: skip
     return Solution(
-        theta, solver, True, "solved in one pass", 1, 1, 2 * seen.weight * (R.T @ left), condition,
+        theta, "", True, "", 1, 1, 2 * seen.weight * (R.T @ left), condition,
         None if stopped else F, at_bounds=stopped, sums=sums,
     )  # fmt: skip
 
@@ -291,3 +340,66 @@ def _no_total(structure: Structure, data: Squares, rest: Squares) -> str:
     if structure.model is None:
         return structure.no_model
     return "the cost adds several sums of squares" if data.blocks + rest.blocks > 1 else ""
+
+
+def solve_by_passes(problem: Problem, structure: Structure, options: Options, monitor: Monitor) -> Solution:
+    """Non-linear least squares over a stream, with one pass for each evaluation.
+
+    SciPy's solver sees of residuals and Jacobian nothing but lengths and products, which are those of their common
+    triangular factor: so that stands for all rows, and every step is the one that they would give.
+
+    Raises:
+        DataError: the stream cannot be gone through again.
+        FitError: the model is not defined at the start.
+    """
+    own = separate(problem)
+    assert problem.stream is not None
+    stream, first, p = problem.stream, _planned(problem, structure, own), len(problem.names)
+
+    def passed(theta: Array) -> tuple[_Seen, Array, int]:
+        return _passed(replace(first, theta=theta), checked_batches(problem, own, stream.batches()))
+
+    def whole(theta: Array) -> tuple[Array, ...]:
+        try:
+            seen, factor, _ = passed(theta)
+        except FitError as error:
+            if isinstance(error, DataError) or not tried:
+                raise
+            return (np.full((p + 1, p + 1), np.inf),)
+        return (factor[: p + 1, : p + 1] * np.sqrt(seen.weight),)
+
+    def summary(answer: tuple[Array, ...]) -> tuple[float, float]:
+        factor = answer[0]
+        return float(factor[:, p] @ factor[:, p]), 2 * float(np.linalg.norm(factor[:, :p].T @ factor[:, p]))
+
+    tried: dict[bytes, Array] = {}
+
+    def at(theta: Array) -> Array:
+        key = theta.tobytes()
+        if key not in tried:
+            (found,) = monitor.ask("residuals and jacobian", theta, lambda: whole(theta), summary)
+            tried.clear()
+            tried[key] = found
+        return tried[key]
+
+    low, high = problem.packed("lower"), problem.packed("upper")
+    found = optimize.least_squares(
+        lambda theta: at(theta)[:, p].copy(), problem.packed("initial"), lambda theta: at(theta)[:, :p].copy(),
+        (low, high), "trf", ftol=CONVERGED, xtol=CONVERGED, gtol=None, x_scale="jac", max_nfev=options.max_iterations,
+    )  # fmt: skip
+    theta = np.where(
+        found.x - low <= AT_BOUND * np.fmax(np.fmin(np.abs(low), 1e300), 1), low, found.x
+    )  # it comes only near
+    theta = np.where(high - found.x <= AT_BOUND * np.fmax(np.fmin(np.abs(high), 1e300), 1), high, theta)
+    seen, factor, number = passed(theta)
+    stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
+    batched = counted(number, "batch", "batches")
+    return replace(
+        _solution(first, seen, factor, theta, factor[:p, p], stopped),
+        solver=f"trust region reflective (SciPy) with one pass over {seen.rows} rows in {batched} for each evaluation, "
+        f"because method={options.method!r} asks for it",
+        success=bool(found.success),
+        message=f"{'converged' if found.success else 'not converged'}: {found.message}",
+        iterations=int(found.njev),
+        evaluations=int(found.nfev),
+    )
