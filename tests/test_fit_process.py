@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from sym2tf import fit
+from sym2tf import Parameter, fit
 from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning
 from sym2tf.fit import api, journal, nonfinite, progress, supervision
 from sym2tf.fit import checkpoint as checkpoints
@@ -418,6 +418,25 @@ def test_a_quick_fit_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ""
     decay(progress=True)
     assert "iteration" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "due"),
+    [
+        ({"seed": -1}, "seed must be an integer >= 0"),
+        ({"seed": 1.5}, "seed must be an integer >= 0"),
+        ({"progress": "yes"}, "progress must be True, False or None"),
+        ({"checkpoint": 5}, "checkpoint must be the path of a folder"),
+        ({"tensorboard": True}, "tensorboard must be the path of a folder"),
+        ({"patience": 0}, "patience must be a positive integer"),
+        ({"validation": 0.2, "data": {x: XS[:1], y: YS[:1]}}, "more than 1 observation"),
+        ({"validation": "nothing.csv"}, "nothing.csv"),
+    ],
+)
+def test_options_of_the_wrong_sort_are_named(options: dict[str, Any], due: str) -> None:
+    arguments: dict[str, Any] = {"cost": DECAY, "data": DATA, "params": START} | options
+    with pytest.raises((ArgumentError, DataError), match=due):
+        fit(**arguments)
 
 
 # What is not finite --------------------------------------------------------------------------------------------------
@@ -857,6 +876,37 @@ def test_scalar_parameters_are_scalars_in_the_event_file(tmp_path: Path) -> None
         for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
             tags[value.tag] = float(tf.make_ndarray(value.tensor))
     assert tags["parameters/b"] == pytest.approx(result.params[b], rel=1e-6)
+
+
+# Warm starts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_starts_where_another_one_ended() -> None:
+    first = decay()
+    again = decay_from(first)
+    assert np.array_equal(again.history[0].theta, first.estimates)
+    assert again.evaluations < first.evaluations
+    assert np.allclose(again.estimates, first.estimates, rtol=1e-9)
+
+
+def decay_from(result: Any, cost: Any = DECAY) -> Any:
+    return fit(cost, {x: XS, y: YS + 1e-9}, result)
+
+
+def test_a_warm_start_keeps_bounds_fixed_values_and_ties() -> None:
+    free = sp.Sum((y[i] - W[0] * sp.exp(-b * x[i]) - W[1]) ** 2, (i, 0, n - 1))
+    params = {W: Parameter(np.array([1.0, 0.0]), bounds=(-1, 2)), b: Parameter(1.2, fixed=True)}
+    first = fit(free, DATA, params)
+    again = fit(free, DATA, first)
+    assert first.at_bounds == again.at_bounds == ("w[0]",)
+    assert again.params[b] == 1.2
+    tied = fit(DECAY, DATA, {a: 1.0, b: 0.3, c: a / 5})
+    assert fit(DECAY, DATA, tied).params[c] == pytest.approx(tied.params[a] / 5, rel=1e-12)
+
+
+def test_a_warm_start_for_another_cost_names_what_it_lacks() -> None:
+    with pytest.raises(ArgumentError, match="params has c, which the cost does not contain"):
+        decay_from(decay(), sp.Sum((y[i] - a * sp.exp(-b * x[i])) ** 2, (i, 0, n - 1)))
 
 
 # Seeds ---------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ def fit(
             which they are tied (`{a: 1, b: 2*a}`); or the parameters alone, which start at 0 (at 1 or -1 where the
             symbol is declared positive or negative). By default every symbol that is not data, except what is
             observed (the left side of an equation) or subscripted by observations as the data are: that is an error.
-            Where it is given, any other unknown symbol is an error.
+            Where it is given, any other unknown symbol is an error. A `FitResult` is the start of the next fit, with
+            its bounds, fixed values and ties.
         loss: of an equation, of each residual (observed - model)/sigma: a name or a record of `sym2tf.losses`
             (`"huber"`, `losses.huber(2)`), a SymPy `Lambda` or a function that makes an expression of a symbol. None is
             the square.

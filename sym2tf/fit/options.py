@@ -48,8 +48,13 @@ class Options:
         wrong = [c for c in self.callbacks if not callable(c)]
         if wrong:
             raise ArgumentError(f"callbacks are functions of a Step, got {wrong[0]!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise ArgumentError(f"seed must be an integer, got {self.seed!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ArgumentError(f"seed must be an integer >= 0, got {self.seed!r}")
+        if self.progress not in (None, True, False):
+            raise ArgumentError(f"progress must be True, False or None, got {self.progress!r}")
+        for name in ("checkpoint", "tensorboard"):
+            if not isinstance(getattr(self, name), str | PathLike | None):
+                raise ArgumentError(f"{name} must be the path of a folder, got {getattr(self, name)!r}")
         if self.dtype not in ("float64", "float32"):
             raise ArgumentError(f"dtype must be 'float64' or 'float32', got {self.dtype!r}")
 
