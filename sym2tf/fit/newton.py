@@ -98,7 +98,8 @@ def gradient_left(task: Task, theta: Array) -> float:
     value, g = task.objective.value_and_gradient(theta)
     free = ~task.active(theta, g)
     projected = np.abs(g[free] * np.maximum(np.abs(theta[free]), 1)).max(initial=0)
-    return float(projected / (GRADIENT_TOLERANCE * max(abs(value), 1e-300)))
+    tolerance = GRADIENT_TOLERANCE if task.options.dtype == "float64" else SINGLE_TOLERANCE
+    return float(projected / (tolerance * max(abs(value), 1e-300)))
 
 
 def off_a_saddle(task: Task, theta: Array) -> Array | None:

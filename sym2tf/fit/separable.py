@@ -106,19 +106,12 @@ def _counts(problem: Problem) -> list[str]:
     for v in graph.inputs:
         name, shape = graph[v].attributes["name"], graph[v].type.shape
         for k, d in enumerate(shape):
-            own = _symbol(d)
-            if own is not None and name not in unknown:
+            for own in size_names(d) if name not in unknown else ():
                 leading, elements = weight.get(own, (0, 0))
                 weight[own] = leading + (k == 0), elements + problem.data[name].size
     of_unknowns = {s for v in graph.inputs if graph[v].attributes["name"] in unknown
                    for d in graph[v].type.shape for s in size_names(d)}  # fmt: skip
     return sorted(set(weight) - of_unknowns, key=lambda s: weight[s], reverse=True)
-
-
-def _symbol(d: Any) -> str | None:
-    """The name of a dimension that is a symbol."""
-    names = size_names(d)
-    return next(iter(names)) if len(names) == 1 and d == size_symbol(next(iter(names))) else None
 
 
 def _separated(problem: Problem, observations: str) -> Separable:
