@@ -38,7 +38,7 @@ several times that while it is factored."""
 BLOCK = 100_000  # rows of data at hand that are evaluated at once
 FULL_PASSES = ("lm", "trf")  # methods that ask for all rows of a stream in each evaluation
 CONVERGED = 1e-12  # relative change of cost and parameters at which passes over a stream end
-AT_BOUND = 1e-8
+AT_BOUND = 1e-8  # from a bound, relative, where a parameter counts as being at it
 SPANNED = 1e-13  # the squared distance, per row, of a constant from the span of the columns, from which it is one
 
 
@@ -387,10 +387,10 @@ def solve_by_passes(problem: Problem, structure: Structure, options: Options, mo
         lambda theta: at(theta)[:, p].copy(), problem.packed("initial"), lambda theta: at(theta)[:, :p].copy(),
         (low, high), "trf", ftol=CONVERGED, xtol=CONVERGED, gtol=None, x_scale="jac", max_nfev=options.max_iterations,
     )  # fmt: skip
-    theta = np.where(
-        found.x - low <= AT_BOUND * np.fmax(np.fmin(np.abs(low), 1e300), 1), low, found.x
-    )  # it comes only near
-    theta = np.where(high - found.x <= AT_BOUND * np.fmax(np.fmin(np.abs(high), 1e300), 1), high, theta)
+    theta = found.x.copy()
+    for bound in (low, high):  # which the solver, that keeps inside, only comes near to
+        near = np.isfinite(bound) & (np.abs(theta - bound) <= AT_BOUND * np.maximum(np.abs(theta), 1))
+        theta[near] = bound[near]
     seen, factor, number = passed(theta)
     stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
     batched = counted(number, "batch", "batches")
