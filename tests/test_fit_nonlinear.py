@@ -151,7 +151,6 @@ QUARTIC = (a - 1) ** 4 + (b - a) ** 2 + sp.exp(b)
         (sp.Eq(y[i], a * x[i] + c), {a: 0, c: 0}, "varpro", "method='qr'"),
         (sp.Eq(y[i], MODEL), {**START, a: Parameter(1, bounds=(0, 9))}, "varpro", "a, in which .* has bounds"),
         (sp.Eq(y[i], MODEL), {**START, a: Parameter(1, bounds=(0, 9))}, "lm", "bounds"),
-        (sp.Eq(y[i], MODEL), START, 7, "no solver"),
     ],
 )
 def test_a_method_that_does_not_fit_is_refused_with_the_reason(cost: Any, params: Any, method: Any, words: str) -> None:
