@@ -33,17 +33,20 @@ Array = np.ndarray[Any, Any]
 class FitResult:
     """A fit.
 
+    Numbers that do not exist are None, and `stderr_reason` (for all that follows from standard errors),
+    `residuals_reason`, `r_squared_reason`, `log_likelihood_reason` (for AIC too) and `bic_reason` say why.
+
     Attributes:
-        params: the estimates, fixed parameters included; by symbol or name, arrays for indexed bases.
-        stderr: standard errors in the same way (0 for fixed ones); None where there are none, and
-            `stderr_reason` says why.
-        names: the free parameters, element by element: the order of `covariance`.
-        covariance: (p, p).
+        params, stderr, t_values, p_values: by symbol or name, arrays for indexed bases and matrices; fixed parameters
+            have standard errors of 0, and tied ones those of the delta method.
+        names: the free parameters, element by element: the order of `covariance` and of everything flat.
+        covariance, correlation: (p, p).
         estimates, standard_errors: (p,), flat.
-        residuals: observed - model in the shape of the data.
+        tied: the parameters that are expressions in others.
+        residuals, observed: observed - model, and observed, in the shape of the data.
         residual_std: the residual standard deviation.
-        r_squared: where it means something, else None; `r_squared_reason` says why.
-        log_likelihood: minus the cost, where it was declared a negative log-likelihood.
+        leverage, influence: of every row.
+        r_squared, adj_r_squared, log_likelihood, aic, bic: how well the model describes the data.
         cost, gradient_norm: at the estimates.
         success, message: whether and how the solver converged.
         iterations, evaluations: what it took.
@@ -52,6 +55,7 @@ class FitResult:
         condition: ratio of extreme singular values (least squares) or eigenvalues (others), scaled to unit
             columns.
         at_bounds: the parameters that stand at a bound.
+        history: the steps of the solver.
         compile_seconds, run_seconds: for setting up, and for solving.
     """
 
@@ -166,7 +170,8 @@ class FitResult:
         if at is None:
             raise FitError(f"influence needs residuals: {self.residuals_reason}")
         if freedom is None or freedom <= 0:
-            raise FitError(f"influence needs the variance of the residuals: {self.stderr_reason}")
+            reason = self.stderr_reason or "a likelihood estimates none"
+            raise FitError(f"influence needs the variance of the residuals: {reason}")
         return influence_of(at, self.solution.active, freedom, 1 if self.model is None else self.model.sign)
 
     @cached_property

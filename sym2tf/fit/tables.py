@@ -195,7 +195,12 @@ def notes_of(result: FitResult) -> list[str]:
         notes.append(f"no R²: {result.r_squared_reason}")
     if result.log_likelihood is None:
         notes.append(f"no log-likelihood, AIC and BIC: {result.log_likelihood_reason}")
-    elif result.bic is None:
+    else:
+        notes.append(
+            "AIC = 2k - 2 log L" + ("" if result.bic is None else ", BIC = k log N - 2 log L") + f" with k = "
+            f"{result.estimated}, the parameters without the variance, as in statsmodels"
+        )
+    if result.log_likelihood is not None and result.bic is None:
         notes.append(f"no BIC: {result.bic_reason}")
     if result.condition is not None and result.condition > ILL_CONDITIONED:
         notes.append(
