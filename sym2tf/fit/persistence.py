@@ -14,6 +14,7 @@ import math
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -168,7 +169,7 @@ def load(path: Any, roots: Mapping[str, Any]) -> Any:
             return reader.root(document.get("root"), document.get("derived", {}), roots)
     except FileNotFoundError as error:
         raise PersistenceError(f"there is no file {os.fspath(target)!r}") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise PersistenceError(f"{os.fspath(target)!r} is no saved fit, or a damaged one: {error}") from error
     except OSError as error:
         raise PersistenceError(f"cannot read {os.fspath(target)!r}: {error.strerror or error}") from error
