@@ -132,7 +132,8 @@ def solve_minibatch(
     trained = train(problem, options, monitor, stream)
     theta, message = trained.theta, trained.message
     slope = np.full(len(theta), np.nan) if trained.gradient is None else trained.gradient
-    if trained.gradient is not None:
+    if trained.cost is not None and trained.gradient is not None:
+        monitor.settled(theta, trained.cost, float(np.linalg.norm(slope)))
         message += f"; the gradient norm over all data is {np.linalg.norm(slope):.3g}"
     low, high = problem.packed("lower"), problem.packed("upper")
     active = ((theta <= low) & (slope >= 0)) | ((theta >= high) & (slope <= 0))
