@@ -181,7 +181,7 @@ def fit(
             constraints=constraints,
             maximize=maximize,
         )
-    with monitor_of(problem, of_this_worker(options), watched, **kept_with(options)) as monitor:
+    with monitor_of(problem, of_this_worker(problem, options), watched, **kept_with(problem, options)) as monitor:
         return _fitted(problem, options, monitor, start)
 
 
@@ -228,6 +228,8 @@ def _cost_at(problem: Problem, residuals: Residuals | None, solution: Solution) 
         return solution.rss * (1.0 if residuals.common is None else residuals.common)
     if solution.cost is not None:
         return solution.cost
+    if solution.residual is not None and residuals is not None and problem.equations:
+        return float(residuals.weights @ np.square(solution.residual))
     graph = made(problem.graph, "cost", lambda: extract(problem.graph, {"out": problem.graph.outputs["out"]}))
     return float(run(graph, problem, problem.unpacked(solution.theta))["out"].reshape(()))
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.backends.tensorflow.minibatch import Training, shuffled, streamed, training
-from sym2tf.backends.tensorflow.placement import agreed, is_chief, placed, require_device, worker_errors
+from sym2tf.backends.tensorflow.placement import agreed, is_alone, is_chief, placed, require_device, worker_errors
 from sym2tf.backends.tensorflow.updates import Updates, described, keras_updates, rule_updates
 from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import ArgumentError, DataError, FitError
@@ -51,22 +51,33 @@ def is_stochastic(options: Options) -> bool:
     )
 
 
-def of_this_worker(options: Options) -> Options:
+def of_this_worker(problem: Problem, options: Options) -> Options:
     """The options for this process: of the workers of a strategy the first alone writes files and shows progress.
 
     Raises:
-        ArgumentError: there is no such device, or no such strategy.
+        ArgumentError: there is no such device or strategy; a checkpoint of workers that go through all data at once.
     """
     if options.device is not None or options.strategy is not None:
         require_device(options.device, options.strategy)
-    if options.strategy is None or is_chief(options.strategy):
+    if options.strategy is None or is_alone(options.strategy):
+        return options
+    if options.checkpoint is not None and not _in_batches(problem, options):
+        raise ArgumentError(
+            "checkpoint= keeps what one process has computed, and here several workers compute each number: leave it "
+            "out, or fit by mini-batches (batch_size)"
+        )
+    if is_chief(options.strategy):
         return options
     return replace(options, checkpoint=None, tensorboard=None, progress=False)
 
 
-def kept_with(options: Options) -> dict[str, Any]:
+def _in_batches(problem: Problem, options: Options) -> bool:
+    return problem.stream is not None or is_stochastic(options)
+
+
+def kept_with(problem: Problem, options: Options) -> dict[str, Any]:
     """What a state of a training means nothing without, for a checkpoint; empty where there is no training."""
-    if not is_stochastic(options):
+    if not _in_batches(problem, options):
         return {}
     method = options.method
     if isinstance(method, str) or method is None:

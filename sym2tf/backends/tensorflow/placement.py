@@ -71,11 +71,17 @@ def on_device(
     return at
 
 
+def is_alone(strategy: Any) -> bool:
+    """Whether a strategy has no further processes."""
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.cluster_spec().jobs
+
+
 def is_chief(strategy: Any) -> bool:
     """Whether this process is the one of a strategy that writes files."""
-    resolver = None if strategy is None else strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec().jobs:
+    if is_alone(strategy):
         return True
+    resolver = strategy.cluster_resolver
     spec = resolver.cluster_spec()
     first = "chief" if "chief" in spec.jobs else "worker"
     return bool(resolver.task_type == first and resolver.task_id == 0)
