@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from math import prod
 from typing import Any
 
@@ -27,11 +26,8 @@ from sym2tf.fit.statement import Problem
 from sym2tf.fit.subgraphs import extract
 from sym2tf.fit.wording import counted
 from sym2tf.ir.graph import Graph
-from sym2tf.lazy import lazy
 from sym2tf.passes.hoisting import Split
 from sym2tf.passes.pipeline import optimize, stabilize
-
-tf = lazy("tensorflow")
 
 Array = np.ndarray[Any, Any]
 
@@ -63,7 +59,7 @@ def fit_batch(problem: Problem, structure: Structure, options: Options, began: f
     if linear:
         ends, solver = batch.solved_by_qr(), "QR factorisation of each, because the residuals are linear"
     else:
-        with tf.device(options.device) if options.device else nullcontext():
+        with batched_lm.on(options.device):
             ends = batch.solved_by_steps(options.max_iterations)
         solver = "Levenberg-Marquardt on all at once, in TensorFlow, with the symbolic Jacobian"
     finished = time.perf_counter()
@@ -204,7 +200,7 @@ class Batch:
     def _tensors(self, part: slice) -> Data:
         """The data of a range of fits, with what they alone decide computed."""
         split = self._parts
-        given = {name: tf.constant(array) for name, array in self.inputs(part).items()}
+        given = {name: batched_lm.constant(array) for name, array in self.inputs(part).items()}
         kept = {}
         if split.once.outputs:
             once = {split.once[v].attributes["name"] for v in split.once.inputs}
@@ -221,9 +217,9 @@ class Batch:
         return Data(
             batched,
             shared,
-            None if root is None else tf.constant(root),
-            tf.constant(freedom),
-            tf.constant(np.ascontiguousarray(magnitude)),
+            None if root is None else batched_lm.constant(root),
+            batched_lm.constant(freedom),
+            batched_lm.constant(np.ascontiguousarray(magnitude)),
         )
 
     def inputs(self, part: slice) -> dict[str, Array]:

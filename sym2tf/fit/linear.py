@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
@@ -62,24 +62,56 @@ def solve_least_squares(A: Array, t: Array, names: tuple[str, ...]) -> LinearSol
     Raises:
         SingularProblemError: A has not full rank; names the combinations that are not determined.
     """
-    scale, unit = power_of_two(np.abs(A).max(axis=0, initial=0)), power_of_two(np.abs(t).max(initial=0))
+    found, unit = _orthogonal(A, names), power_of_two(np.abs(t).max(initial=0))
+    B, wide = found.B, found.wide
+    t_wide, gram = wide(t / unit), wide(found.gram)
+    z = wide(np.zeros(len(found.gram)))
+    for _ in range(STEPS):
+        z = z + gram @ (B.T @ (t_wide - B @ z))
+    theta = (found.X @ z).astype(np.float64) * (unit / found.scale)
+    residual = (t_wide - B @ z).astype(np.float64) * unit
+    return LinearSolution(theta, residual, found.inverse_root, found.condition, found.extended)
+
+
+class _Orthogonal(NamedTuple):
+    """A matrix A with scaled columns times X, which makes them nearly orthonormal.
+
+    Attributes:
+        scale: (p,), powers of two by which columns were divided.
+        X: (p, p), in extended precision like B.
+        B: (rows, p), A X / scale.
+        gram: (p, p), the inverse of B^T B.
+        condition: of A with columns of unit length.
+        wide: the conversion to extended precision.
+        extended: whether it is one.
+    """
+
+    scale: Array
+    X: Array
+    B: Array
+    gram: Array
+    condition: float
+    wide: Any
+    extended: bool
+
+    @property
+    def inverse_root(self) -> Array:
+        """F with F F^T = (A^T A)^-1."""
+        root = self.X @ self.wide(np.linalg.cholesky(self.gram))
+        return np.asarray(root.astype(np.float64) / self.scale[:, None])
+
+
+def _orthogonal(A: Array, names: tuple[str, ...]) -> _Orthogonal:
+    scale = power_of_two(np.abs(A).max(axis=0, initial=0))
     scale = scale * power_of_two(np.sqrt(np.square(A / scale).sum(axis=0)))
-    A, t = A / scale, t / unit
+    A = A / scale
     R: Array = np.asarray(np.linalg.qr(A, mode="r"))
     condition = require_rank(R, scale, names)
-    X = np.linalg.solve(R, np.eye(len(R)))
     wide, extended = _wide(A.shape[0] * A.shape[1] ** 2)
-    X_wide, t_wide = wide(X), wide(t)
-    B = wide(A) @ X_wide
+    X = wide(np.linalg.solve(R, np.eye(len(R))))
+    B = wide(A) @ X
     rounded = B.astype(np.float64)  # good enough for a matrix that is nearly the unit matrix
-    gram = np.linalg.inv(rounded.T @ rounded)
-    z = wide(np.zeros(len(R)))
-    for _ in range(STEPS):
-        z = z + wide(gram) @ (B.T @ (t_wide - B @ z))
-    theta = (X_wide @ z).astype(np.float64) * (unit / scale)
-    inverse_root = (X_wide @ wide(np.linalg.cholesky(gram))).astype(np.float64) / scale[:, None]
-    residual = (t_wide - B @ z).astype(np.float64) * unit
-    return LinearSolution(theta, residual, inverse_root, condition, extended)
+    return _Orthogonal(scale, X, B, np.linalg.inv(rounded.T @ rounded), condition, wide, extended)
 
 
 def inverse_root_of(J: Array, names: tuple[str, ...]) -> tuple[Array, float]:
@@ -88,8 +120,8 @@ def inverse_root_of(J: Array, names: tuple[str, ...]) -> tuple[Array, float]:
     Raises:
         SingularProblemError: J has not full rank.
     """
-    solution = solve_least_squares(J, np.zeros(len(J)), names)
-    return solution.inverse_root, solution.condition
+    found = _orthogonal(J, names)
+    return found.inverse_root, found.condition
 
 
 def require_rank(R: Array, scale: Array, names: tuple[str, ...]) -> float:

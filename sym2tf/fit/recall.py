@@ -7,6 +7,7 @@ down is kept as well (see `memo`).
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
@@ -17,7 +18,7 @@ import numpy as np
 import sympy as sp
 
 from sym2tf.fit.inputs import typed
-from sym2tf.fit.parameters import Parameter, decided
+from sym2tf.fit.parameters import Parameter, Unknown, decided
 from sym2tf.fit.statement import Problem, state
 from sym2tf.ir.graph import Node
 
@@ -56,7 +57,9 @@ def stated(cost: Any, data: Any, params: Any, **how: Any) -> Problem:
         return state(cost, data, params, **how)
     arrays, parameters = arguments
     shapes = tuple([(key, array.shape) for key, array in arrays.items()])
-    kinds = tuple([(key, np.shape(p.initial), p.initial is None, p.fixed) for key, p in parameters.items()])
+    kinds = tuple(
+        [(k, np.shape(p.initial), p.initial is None, p.fixed, p.bounds is None) for k, p in parameters.items()]
+    )
     key = type(cost), cost, shapes, kinds, how["maximize"]
     try:
         with _lock:
@@ -124,7 +127,15 @@ def _with_numbers(known: _Remembered, arrays: Mapping[Any, Array], parameters: M
         node.attributes["name"]: typed(node, array) for node, array in zip(known.data, arrays.values(), strict=True)
     }
     unknowns = tuple(
-        decided(node, p, problem.bound, problem.batch)
-        for node, p in zip(known.parameters, parameters.values(), strict=True)
+        _with_number(u, p) or decided(node, p, problem.bound, problem.batch)
+        for u, node, p in zip(problem.unknowns, known.parameters, parameters.values(), strict=True)
     )
     return replace(problem, data=data, unknowns=unknowns)
+
+
+def _with_number(before: Unknown, p: Parameter) -> Unknown | None:
+    """A parameter without bounds that starts from another number; None for others, where there is more to check."""
+    plain = p.bounds is None and not before.implied and not before.initial.shape and before.starts is None
+    if not plain or not isinstance(p.initial, int | float) or not math.isfinite(p.initial):
+        return None
+    return Unknown(before.symbol, before.name, np.array(float(p.initial)), before.lower, before.upper, before.fixed)

@@ -66,7 +66,7 @@ def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Re
     """
     assert structure.residuals is not None
     assert structure.weights is not None
-    parts = run(structure.weights, problem)
+    parts = _weights(structure.weights, problem)
     weights = np.concatenate([parts[name].ravel() for name in parts])
     rows = tuple(part.size for part in parts.values())
     if not np.isfinite(weights).all():
@@ -107,6 +107,13 @@ def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Re
 
     inference = "" if problem.equations else _no_inference(rows, common)
     return Residuals(watched, watched_values, watched_jacobian, weights, rows, common, inference)
+
+
+def _weights(graph: Graph, problem: Problem) -> dict[str, Array]:
+    """By what each square enters the cost; made once for each set of sizes where no data decide it."""
+    if graph.inputs:
+        return run(graph, problem)
+    return made(graph, ("values", *sorted(problem.bound.items())), lambda: run(graph, problem))
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ Algorithm, 1978). A step of all fits is one call of TensorFlow; those that are d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -243,6 +244,16 @@ class Stepper:
             tf.where(running, ended, state.ended),
             state.iterations + tf.cast(running, state.iterations.dtype),
         )
+
+
+def on(device: str | None) -> AbstractContextManager[Any]:
+    """The context in which tensors are on a device of TensorFlow; None for the one that it chooses."""
+    return tf.device(device) if device else nullcontext()
+
+
+def constant(array: Array) -> Any:
+    """An array as a tensor."""
+    return tf.constant(array)
 
 
 def levenberg_marquardt(
