@@ -78,7 +78,7 @@ class ExpressionLayer(keras.layers.Layer):
     @property
     def values(self) -> dict[str, Any]:
         """The weights by name, as NumPy arrays."""
-        return {name: keras.ops.convert_to_numpy(w.value) for name, w in self._weights_by_name.items()}
+        return {name: w.value.numpy() for name, w in self._weights_by_name.items()}
 
     def get_config(self) -> dict[str, Any]:
         """What JSON can write; nothing in it is executed when it is read."""
