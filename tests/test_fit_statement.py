@@ -515,7 +515,7 @@ def test_a_model_that_is_not_linear_is_fitted_to_a_stream_by_steps_for_each_batc
     ("given", "words"),
     [
         ({"constraints": a + b <= 9}, "constraints need all data at hand"),
-        ({"method": "lm"}, "method='lm' needs all data at hand.*Keras optimiser"),
+        ({"method": "trust-exact"}, "method='trust-exact' needs all data at hand.*Keras optimiser"),
         ({"multistart": 3}, "multistart needs all data at hand"),
     ],
 )
