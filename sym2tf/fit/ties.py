@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import networkx as nx
-
 from sym2tf.errors import ArgumentError
 from sym2tf.frontend.describe import describe
 from sym2tf.ir.graph import Builder, Graph
+from sym2tf.lazy import lazy
+
+nx = lazy("networkx")
 
 
 @dataclass(frozen=True)
