@@ -28,7 +28,7 @@ LARGE_FROM = 100_000
 MOST_PARAMETERS = 50
 SAMPLE = 50_000  # rows that are fitted first: a start for all of them that few steps lead away from
 ILL_CONDITIONED = 1e4  # from which standard errors need more digits than products have
-FIRST_DAMPING, LEAST_DAMPING, LAST_DAMPING = 1e-3, 1e-14, 1e12
+FIRST_DAMPING, NEAR_DAMPING, LEAST_DAMPING, LAST_DAMPING = 1e-3, 1e-8, 1e-14, 1e12
 FINISHED = 1e-10  # of a step, relative to the parameter and to its standard error: it is not taken any more
 NOISE = 1e-12  # of the cost, which sums of squares cannot tell apart
 
@@ -78,8 +78,9 @@ def solve_large(
     start = problem.packed("initial")
     every = max(1, rows.rows // SAMPLE)
     few = RowProducts(structure.residuals, problem, residuals.relative_weights, every=every)
-    near, _, first, found = _search(few.at, start, few.rows, options.max_iterations)
-    theta, G, steps, converged = _search(ask, near if found else start, rows.rows, options.max_iterations)
+    near, _, first, found = _search(few.at, start, few.rows, options.max_iterations, FIRST_DAMPING)
+    begin, damping = (near, NEAR_DAMPING) if found else (start, FIRST_DAMPING)
+    theta, G, steps, converged = _search(ask, begin, rows.rows, options.max_iterations, damping)
     steps += first
     if not converged:
         return None
@@ -115,9 +116,9 @@ def _triangle(G: Array) -> tuple[Array | None, Array]:
         return None, scale
 
 
-def _search(ask: Any, theta: Array, rows: int, most: int) -> tuple[Array, Array, int, bool]:
+def _search(ask: Any, theta: Array, rows: int, most: int, damping: float) -> tuple[Array, Array, int, bool]:
     """Where Levenberg-Marquardt ends (damping by Nielsen 1999, scaling by Moré 1978), and whether at a minimum."""
-    G, damping, factor = ask(theta), FIRST_DAMPING, 2.0
+    G, factor = ask(theta), 2.0
     p = len(theta)
     scale = np.zeros(p)
     if not np.isfinite(G).all():
