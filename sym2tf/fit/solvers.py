@@ -30,7 +30,6 @@ from sym2tf.fit.solution import Solution
 from sym2tf.fit.squares import levenberg_marquardt, trust_region_reflective
 from sym2tf.fit.statement import Problem
 from sym2tf.fit.stream import is_by_passes, solve_by_passes
-from sym2tf.fit.stream import is_by_passes, solve_by_passes
 from sym2tf.fit.streamed import solve_streamed
 from sym2tf.fit.task import KRYLOV_LIMIT, Task
 
@@ -207,8 +206,6 @@ def solve(
         FitError: the cost is not finite at the start, or has no minimum.
         SingularProblemError: the data do not determine all parameters.
     """
-    if is_by_passes(problem, structure, options):
-        return solve_by_passes(problem, structure, options, monitor)
     if is_by_passes(problem, structure, options):
         return solve_by_passes(problem, structure, options, monitor)
     if problem.stream is not None:
