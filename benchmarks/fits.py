@@ -19,9 +19,9 @@ from scipy.optimize import curve_fit
 from benchmarks import nist
 from benchmarks.harness import Table, Timings, duration, progress, ratio_text, take_turns, take_turns_once
 from sym2tf.fit.api import fit
-from sym2tf.fit.classify import classify
-from sym2tf.fit.residuals import evaluators
-from sym2tf.fit.statement import state
+from sym2tf.fit.evaluation.residuals import evaluators
+from sym2tf.fit.statement.classify import classify
+from sym2tf.fit.statement.problem import state
 
 Array = np.ndarray[Any, Any]
 Call = Callable[[], Any]

@@ -9,8 +9,8 @@ from sym2tf.api import check, differentiate, generate, keras_loss, load_fit, opt
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
 from sym2tf.fit.api import fit
-from sym2tf.fit.parameters import Parameter
 from sym2tf.fit.result import FitResult
+from sym2tf.fit.statement.parameters import Parameter
 from sym2tf.frontend.lower import lower
 from sym2tf.notation import MaxOver, MinOver, OneHot, Simplex
 from sym2tf.parse import parse

@@ -19,7 +19,7 @@ import numpy as np
 import sympy as sp
 
 from sym2tf import Parameter, fit
-from sym2tf.fit import journal
+from sym2tf.fit.process import journal
 
 x, y = sp.IndexedBase("x"), sp.IndexedBase("y")
 i, n = sp.symbols("i n", integer=True)

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 import sym2tf
 from sym2tf import Parameter, fit
 from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, SingularProblemError, UnusedDataWarning
-from sym2tf.fit import linear
-from sym2tf.fit import objective as objectives
-from sym2tf.fit.classify import classify
-from sym2tf.fit.linear import solve_least_squares
-from sym2tf.fit.statement import state
+from sym2tf.fit.evaluation import objective as objectives
+from sym2tf.fit.solvers import linear
+from sym2tf.fit.solvers.linear import solve_least_squares
+from sym2tf.fit.statement.classify import classify
+from sym2tf.fit.statement.problem import state
 from sym2tf.passes.degree import INFINITE, degrees
 from sym2tf.passes.pipeline import optimize
 

@@ -17,7 +17,7 @@ import sympy as sp
 from sym2tf import Parameter, fit, lower
 from sym2tf.backends.exact import evaluate, rationals, shortest_decimal
 from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, GraphError, SingularProblemError
-from sym2tf.fit.triangle import absorbed
+from sym2tf.fit.solvers.triangle import absorbed
 from tests.peak_memory import asks_posix, megabytes_printed_by
 
 NIST = Path(__file__).parent.parent.parent / "shared" / "data" / "nist" / "linear"
@@ -265,7 +265,7 @@ def test_what_cannot_be_exact_is_refused_when_asked_for() -> None:
 
 
 def test_a_condition_without_exact_arithmetic_is_a_warning_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["sym2tf.fit.direct"], "AUTOMATIC_WORK", 10)
+    monkeypatch.setattr(sys.modules["sym2tf.fit.solvers.direct"], "AUTOMATIC_WORK", 10)
     xs, ys = narrow_decimals(40), np.round(RNG.normal(size=40), 4)
     with pytest.warns(FitWarning, match="not computed exactly: 40 rows and 9 parameters are too many"):
         result = fit(POWERS, {x: xs, y: ys}, POLYNOMIAL)
@@ -434,8 +434,8 @@ def test_long_data_at_hand_are_fitted_in_blocks_to_the_same_result(
 ) -> None:
     cost, data, params, options = STATEMENTS[statement]
     due = fit(cost, data, params, **options)
-    monkeypatch.setattr(sys.modules["sym2tf.fit.stream"], "IN_BLOCKS_FROM", 1)
-    monkeypatch.setattr(sys.modules["sym2tf.fit.stream"], "BLOCK", 150)
+    monkeypatch.setattr(sys.modules["sym2tf.fit.solvers.stream"], "IN_BLOCKS_FROM", 1)
+    monkeypatch.setattr(sys.modules["sym2tf.fit.solvers.stream"], "BLOCK", 150)
     found = fit(cost, data, params, **options)
     assert "400 rows are many for one matrix" in found.solver
     assert_equal_fits(found, due)

@@ -21,10 +21,10 @@ import sym2tf
 from sym2tf import optimizers
 from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning
-from sym2tf.fit.minibatch import KERAS
-from sym2tf.fit.residuals import run
-from sym2tf.fit.separable import separate
-from sym2tf.fit.statement import state
+from sym2tf.fit.evaluation.residuals import run
+from sym2tf.fit.solvers.minibatch import KERAS
+from sym2tf.fit.statement.problem import state
+from sym2tf.fit.statement.separable import separate
 from sym2tf.lazy import lazy
 
 keras = lazy("tensorflow.keras")

@@ -13,12 +13,12 @@ import sympy as sp
 from benchmarks import nist
 from sym2tf import losses
 from sym2tf.errors import ArgumentError, FitError, FitWarning, SingularProblemError
-from sym2tf.fit import task as tasks
 from sym2tf.fit.api import fit
-from sym2tf.fit.classify import classify
-from sym2tf.fit.parameters import Parameter
-from sym2tf.fit.statement import state
-from sym2tf.fit.varpro import linear_parameters
+from sym2tf.fit.solvers import task as tasks
+from sym2tf.fit.solvers.varpro import linear_parameters
+from sym2tf.fit.statement.classify import classify
+from sym2tf.fit.statement.parameters import Parameter
+from sym2tf.fit.statement.problem import state
 
 a, b, c, k, m = sp.symbols("a b c k m")
 p, q = sp.symbols("p q", positive=True)
@@ -181,9 +181,7 @@ def test_units_of_the_data_do_not_matter_even_near_the_edge_of_the_floats(unit: 
     assert result.success
     factor = np.array([unit, 1, unit])
     np.testing.assert_allclose(at(result, a, k, c), at(due, a, k, c) * factor, rtol=1e-10)
-    np.testing.assert_allclose(
-        [result.stderr[s] for s in (a, k, c)], due.standard_errors * factor, rtol=1e-8
-    )
+    np.testing.assert_allclose([result.stderr[s] for s in (a, k, c)], due.standard_errors * factor, rtol=1e-8)
 
 
 def test_bounds_without_room_between_them_hold_a_parameter() -> None:

@@ -24,7 +24,7 @@ import sym2tf
 from sym2tf import FitResult, Parameter, fit, load_fit
 from sym2tf.errors import ArgumentError, DataError, FitError, PersistenceError, Sym2TFError
 from sym2tf.expression_json import expression_from_json, expression_to_json
-from sym2tf.fit import surface
+from sym2tf.fit.report import surface
 from sym2tf.trees import leaves
 from tests import matrix_corpus
 

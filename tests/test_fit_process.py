@@ -19,15 +19,17 @@ import sympy as sp
 
 from sym2tf import Parameter, fit
 from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning
-from sym2tf.fit import api, journal, nonfinite, progress, supervision
-from sym2tf.fit import checkpoint as checkpoints
-from sym2tf.fit.checkpoint import Checkpoint, identity, load_state, save_state
-from sym2tf.fit.journal import Journal
-from sym2tf.fit.monitor import Monitor, Step, StopFit
-from sym2tf.fit.nonfinite import explain
+from sym2tf.fit import api, supervision
+from sym2tf.fit.evaluation import nonfinite
+from sym2tf.fit.evaluation.nonfinite import explain
 from sym2tf.fit.options import Options
-from sym2tf.fit.progress import ProgressLine, progress_line
-from sym2tf.fit.statement import state
+from sym2tf.fit.process import checkpoint as checkpoints
+from sym2tf.fit.process import journal, progress
+from sym2tf.fit.process.checkpoint import Checkpoint, identity, load_state, save_state
+from sym2tf.fit.process.journal import Journal
+from sym2tf.fit.process.monitor import Monitor, Step, StopFit
+from sym2tf.fit.process.progress import ProgressLine, progress_line
+from sym2tf.fit.statement.problem import state
 from tests.killed_fits import CASES
 
 DRIVER = Path(__file__).parent / "killed_fits.py"

@@ -17,10 +17,10 @@ from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import evaluate
 from sym2tf.backends.numpy_source import kernel
 from sym2tf.errors import DataError, SingularProblemError
-from sym2tf.fit.classify import classify
-from sym2tf.fit.evaluation import Evaluation
-from sym2tf.fit.recall import stated
-from sym2tf.fit.residuals import evaluators
+from sym2tf.fit.evaluation.functions import Evaluation
+from sym2tf.fit.evaluation.residuals import evaluators
+from sym2tf.fit.statement.classify import classify
+from sym2tf.fit.statement.recall import stated
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Graph
 from sym2tf.ops.elementary import exp
@@ -28,7 +28,7 @@ from sym2tf.ops.leaves import input_
 from sym2tf.passes.hoisting import split
 from sym2tf.passes.pipeline import optimize
 
-large = sys.modules["sym2tf.fit.large"]
+large = sys.modules["sym2tf.fit.solvers.large"]
 
 a, b, c, x, y = sp.symbols("a b c x y")
 i, j, n, m = sp.symbols("i j n m", integer=True)
@@ -242,7 +242,7 @@ def many_rows(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) 
     usual = fit(*arguments, **options)
     monkeypatch.setattr(large, "LARGE_FROM", 20)
     monkeypatch.setattr(large, "SAMPLE", 15)
-    monkeypatch.setattr(sys.modules["sym2tf.fit.rowwise"], "BLOCK", 16)
+    monkeypatch.setattr(sys.modules["sym2tf.fit.evaluation.rowwise"], "BLOCK", 16)
     return fit(*arguments, **options), usual
 
 

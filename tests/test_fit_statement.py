@@ -20,12 +20,12 @@ import sym2tf
 from sym2tf import Parameter, fit, losses
 from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import ArgumentError, DataError, SingularProblemError
-from sym2tf.fit import columns
-from sym2tf.fit.classify import classify
-from sym2tf.fit.data import read
+from sym2tf.fit.evaluation.residuals import linearised
 from sym2tf.fit.options import Options
-from sym2tf.fit.residuals import linearised
-from sym2tf.fit.statement import Problem, state
+from sym2tf.fit.statement import columns
+from sym2tf.fit.statement.classify import classify
+from sym2tf.fit.statement.data import read
+from sym2tf.fit.statement.problem import Problem, state
 from sym2tf.frontend.lower import lower
 from sym2tf.passes.pipeline import stabilize
 

@@ -37,7 +37,22 @@ LAYERS = (
     {"cli"},
     {"__main__"},
 )
+# The same inside of `fit`.
+LAYERS_OF_FIT = (
+    {"wording"},
+    {"options"},
+    {"statement"},
+    {"process"},
+    {"evaluation"},
+    {"solvers"},
+    {"inference"},
+    {"report"},
+    {"batch_result", "result"},
+    {"batched", "supervision", "warm_start"},
+    {"api"},
+)
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+LEVEL_OF_FIT = {part: level for level, parts in enumerate(LAYERS_OF_FIT) for part in parts}
 MAY_IMPORT_TENSORFLOW = ("backends/tensorflow/", "adapters/", "keras.py")
 FOR_USERS_OF = {"sklearn.py": "sklearn.", "keras.py": "keras"}  # derive from classes there; imported when needed
 HEAVY = ("tensorflow", "keras", "matplotlib", "pandas", "sklearn", "jax", "scipy.optimize")
@@ -95,6 +110,10 @@ def upward(file: str, tree: ast.AST) -> list[str]:
             there = "__init__"  # `from sym2tf import compile`: a public name
         if there != here and LEVEL[there] >= LEVEL[here]:
             found.append(name)
+        elif there == here == "fit" and (room := file.split("/")[1].removesuffix(".py")) != "__init__":
+            inner = name.split(".")[2]
+            if inner != room and LEVEL_OF_FIT[inner] >= LEVEL_OF_FIT[room]:
+                found.append(name)
     return found
 
 
@@ -103,6 +122,9 @@ def test_the_documentation_shows_the_same_layers() -> None:
     _, listed = text.split("From the\nbottom up:\n\n")
     block = listed.split("\n\n")[0]
     assert [set(line.strip().split(", ")) for line in block.splitlines()] == list(LAYERS)
+    _, listed = text.split("In the same way, inside of `fit`:\n\n")
+    block = listed.split("\n\n")[0]
+    assert [set(line.strip().split(", ")) for line in block.splitlines()] == list(LAYERS_OF_FIT)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -119,6 +141,8 @@ def test_an_import_that_goes_up_or_sideways_is_found() -> None:
     assert upward("ir/graph.py", ast.parse("from sym2tf.ops import OPS")) == ["sym2tf.ops.OPS"]
     assert upward("passes/fold.py", ast.parse("import sym2tf.autodiff.reverse")) == ["sym2tf.autodiff.reverse"]
     assert upward("ops/logic.py", ast.parse("from sym2tf import compile")) == ["sym2tf.compile"]
+    solver = "sym2tf.fit.solvers.choice.solve"
+    assert upward("fit/statement/ties.py", ast.parse("from sym2tf.fit.solvers.choice import solve")) == [solver]
     assert upward("passes/fold.py", ast.parse("from sym2tf.passes.rules import Rule\nimport sympy")) == []
 
 

@@ -11,25 +11,25 @@ import numpy as np
 
 from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
 from sym2tf.fit.batched import fit_batch
-from sym2tf.fit.classify import Structure, classify
-from sym2tf.fit.holdout import held_out
-from sym2tf.fit.inference import Inference, infer
-from sym2tf.fit.likelihood import infer_from_likelihood, require_likelihood
-from sym2tf.fit.memo import made
-from sym2tf.fit.minibatch import kept_with, of_this_worker
-from sym2tf.fit.monitor import Monitor, StopFit
+from sym2tf.fit.evaluation.residuals import Residuals, residuals_of, run
+from sym2tf.fit.inference.least_squares import Inference, infer
+from sym2tf.fit.inference.likelihood import infer_from_likelihood, require_likelihood
+from sym2tf.fit.inference.robust import infer_from_loss
 from sym2tf.fit.options import Options
-from sym2tf.fit.recall import stated
-from sym2tf.fit.residuals import Residuals, residuals_of, run
+from sym2tf.fit.process.monitor import Monitor, StopFit
 from sym2tf.fit.result import FitResult
-from sym2tf.fit.robust import infer_from_loss
-from sym2tf.fit.solution import Solution
-from sym2tf.fit.solvers import solve
-from sym2tf.fit.statement import Problem
-from sym2tf.fit.stream import is_one_pass, solve_in_one_pass
-from sym2tf.fit.subgraphs import extract
+from sym2tf.fit.solvers.choice import solve
+from sym2tf.fit.solvers.minibatch import kept_with, of_this_worker
+from sym2tf.fit.solvers.solution import Solution
+from sym2tf.fit.solvers.stream import is_one_pass, solve_in_one_pass
+from sym2tf.fit.statement.classify import Structure, classify
+from sym2tf.fit.statement.holdout import held_out
+from sym2tf.fit.statement.memo import made
+from sym2tf.fit.statement.problem import Problem
+from sym2tf.fit.statement.recall import stated
 from sym2tf.fit.supervision import monitor_of, where_stopped, with_undefined
 from sym2tf.fit.warm_start import started_from
+from sym2tf.ir.subgraphs import extract
 
 
 def fit(

@@ -12,11 +12,11 @@ import numpy as np
 from sym2tf.backends.numpy import program
 from sym2tf.backends.tensorflow.batched_lm import CONVERGED, RUNNING, STALLED, UNDEFINED, Ends
 from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError
-from sym2tf.fit.classify import Structure
-from sym2tf.fit.estimates import ByParameter
-from sym2tf.fit.memo import made
+from sym2tf.fit.inference.estimates import ByParameter
 from sym2tf.fit.options import Options
-from sym2tf.fit.statement import Problem
+from sym2tf.fit.statement.classify import Structure
+from sym2tf.fit.statement.memo import made
+from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.wording import counted, kind_of
 from sym2tf.lazy import lazy
 

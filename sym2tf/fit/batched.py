@@ -16,16 +16,16 @@ from sym2tf.backends.tensorflow.batched_lm import CONVERGED, STALLED, UNDEFINED,
 from sym2tf.backends.tensorflow.direct import run as run_in_tensorflow
 from sym2tf.errors import ArgumentError, DataError, FitWarning, warn
 from sym2tf.fit.batch_result import BatchFitResult
-from sym2tf.fit.classify import Structure
-from sym2tf.fit.evaluation import divided
-from sym2tf.fit.linear import RANK_TOLERANCE, power_of_two
-from sym2tf.fit.memo import made
+from sym2tf.fit.evaluation.functions import divided
+from sym2tf.fit.evaluation.residuals import run
 from sym2tf.fit.options import Options
-from sym2tf.fit.residuals import run
-from sym2tf.fit.statement import Problem
-from sym2tf.fit.subgraphs import extract
+from sym2tf.fit.solvers.linear import RANK_TOLERANCE, power_of_two
+from sym2tf.fit.statement.classify import Structure
+from sym2tf.fit.statement.memo import made
+from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.wording import counted
 from sym2tf.ir.graph import Graph
+from sym2tf.ir.subgraphs import extract
 from sym2tf.passes.hoisting import Split
 from sym2tf.passes.pipeline import optimize, stabilize
 

@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError, FitError
-from sym2tf.fit import diagnostics, intervals, persistence, plotting, quality, surface, tables
-from sym2tf.fit.bootstrap import Bootstrap
-from sym2tf.fit.classify import Class, Model, Structure
-from sym2tf.fit.estimates import ByParameter, Tied, by_parameter, tied_estimates
-from sym2tf.fit.expression import fitted
-from sym2tf.fit.inference import Inference, Linearisation, count_held, linearised_again
-from sym2tf.fit.influence import Influence, influence_of, leverage_of
-from sym2tf.fit.intervals import Intervals, frame, require_level
-from sym2tf.fit.monitor import Step
+from sym2tf.fit.inference import intervals, quality
+from sym2tf.fit.inference.bootstrap import Bootstrap
+from sym2tf.fit.inference.estimates import ByParameter, Tied, by_parameter, tied_estimates
+from sym2tf.fit.inference.expression import fitted
+from sym2tf.fit.inference.influence import Influence, influence_of, leverage_of
+from sym2tf.fit.inference.intervals import Intervals, frame, require_level
+from sym2tf.fit.inference.least_squares import Inference, Linearisation, count_held, linearised_again
+from sym2tf.fit.inference.prediction import band, predict
+from sym2tf.fit.inference.robust import robust_inference
+from sym2tf.fit.inference.uncertainty import Fitted, profiles, resample
 from sym2tf.fit.options import Options
-from sym2tf.fit.prediction import band, predict
-from sym2tf.fit.robust import robust_inference
-from sym2tf.fit.solution import Minimum, Solution
-from sym2tf.fit.statement import Problem
-from sym2tf.fit.uncertainty import Fitted, profiles, resample
+from sym2tf.fit.process.monitor import Step
+from sym2tf.fit.report import diagnostics, persistence, plotting, surface, tables
+from sym2tf.fit.solvers.solution import Minimum, Solution
+from sym2tf.fit.statement.classify import Class, Model, Structure
+from sym2tf.fit.statement.problem import Problem
 
 Array = np.ndarray[Any, Any]
 

@@ -12,17 +12,17 @@ import numpy as np
 from sym2tf.backends.numpy import program
 from sym2tf.backends.tensorflow.tensorboard import EventFile
 from sym2tf.errors import ArgumentError, DataError
-from sym2tf.fit.checkpoint import Checkpoint, identity
-from sym2tf.fit.monitor import Monitor, Step, StopFit, Watcher
-from sym2tf.fit.nonfinite import explain
-from sym2tf.fit.objective import Objective
+from sym2tf.fit.evaluation.nonfinite import explain
+from sym2tf.fit.evaluation.objective import Objective
+from sym2tf.fit.evaluation.residuals import inputs_of, run
 from sym2tf.fit.options import Options
-from sym2tf.fit.progress import progress_line
-from sym2tf.fit.residuals import inputs_of, run
-from sym2tf.fit.solution import Solution
-from sym2tf.fit.statement import Problem
-from sym2tf.fit.subgraphs import extract
+from sym2tf.fit.process.checkpoint import Checkpoint, identity
+from sym2tf.fit.process.monitor import Monitor, Step, StopFit, Watcher
+from sym2tf.fit.process.progress import progress_line
+from sym2tf.fit.solvers.solution import Solution
+from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.wording import counted
+from sym2tf.ir.subgraphs import extract
 
 Array = np.ndarray[Any, Any]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.fit.parameters import Parameter
 from sym2tf.fit.result import FitResult
+from sym2tf.fit.statement.parameters import Parameter
 
 
 def started_from(result: FitResult) -> dict[Any, Any]:

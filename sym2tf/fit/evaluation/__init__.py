@@ -1,0 +1,1 @@
+"""Costs, residuals and their derivatives as numbers at a point."""

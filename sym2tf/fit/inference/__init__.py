@@ -1,0 +1,1 @@
+"""What a minimum says about the parameters."""

@@ -1,0 +1,1 @@
+"""What watches over a running fit: history, progress, journals, checkpoints."""

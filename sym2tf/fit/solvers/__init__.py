@@ -1,0 +1,1 @@
+"""From a problem and its class to a minimum."""
