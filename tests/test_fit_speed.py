@@ -20,7 +20,7 @@ from sym2tf.errors import DataError, SingularProblemError
 from sym2tf.fit.evaluation.functions import Evaluation
 from sym2tf.fit.evaluation.residuals import evaluators
 from sym2tf.fit.statement.classify import classify
-from sym2tf.fit.statement.recall import stated
+from sym2tf.fit.statement.restatement import stated
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Graph
 from sym2tf.ops.elementary import exp

@@ -26,7 +26,7 @@ from sym2tf.fit.statement.classify import Structure, classify
 from sym2tf.fit.statement.holdout import held_out
 from sym2tf.fit.statement.memo import made
 from sym2tf.fit.statement.problem import Problem
-from sym2tf.fit.statement.recall import stated
+from sym2tf.fit.statement.restatement import stated
 from sym2tf.fit.supervision import monitor_of, where_stopped, with_undefined
 from sym2tf.fit.warm_start import started_from
 from sym2tf.ir.subgraphs import extract
