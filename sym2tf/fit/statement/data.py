@@ -14,7 +14,7 @@ import numpy as np
 
 from sym2tf.datafile import read_data_file
 from sym2tf.errors import ArgumentError, DataError
-from sym2tf.fit.statement.columns import mapped
+from sym2tf.fit.statement.arrays import mapped
 from sym2tf.fit.wording import kind_of
 
 Array = np.ndarray[Any, Any]

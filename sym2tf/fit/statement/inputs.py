@@ -9,7 +9,7 @@ import numpy as np
 import sympy as sp
 
 from sym2tf.errors import ArgumentError
-from sym2tf.fit.statement.columns import integers, numbers
+from sym2tf.fit.statement.arrays import integers, numbers
 from sym2tf.fit.statement.data import Stream, Table
 from sym2tf.fit.statement.sizes import size_of
 from sym2tf.frontend.describe import describe

@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from sym2tf.errors import ArgumentError, DataError
-from sym2tf.fit.statement.columns import numbers
+from sym2tf.fit.statement.arrays import numbers
 from sym2tf.fit.statement.equations import Equation, Kind, Spread, label
 from sym2tf.fit.wording import counted
 from sym2tf.frontend.describe import describe
