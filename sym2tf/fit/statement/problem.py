@@ -13,12 +13,12 @@ import numpy as np
 import sympy as sp
 
 from sym2tf.errors import ArgumentError
+from sym2tf.fit.statement.axes import with_axes
 from sym2tf.fit.statement.consistency import refuse_observations, require_known, require_one_fit, require_sense
 from sym2tf.fit.statement.data import Stream, read
 from sym2tf.fit.statement.equations import Equation, Spread, with_total
 from sym2tf.fit.statement.expressions import Expressions, expressions_of
 from sym2tf.fit.statement.inputs import Columns, Inputs
-from sym2tf.fit.statement.observations import with_axes
 from sym2tf.fit.statement.parameters import Parameter, Unknown, decided, parameters_of, unpacked
 from sym2tf.fit.statement.relations import Constraint
 from sym2tf.fit.statement.roles import require_data
