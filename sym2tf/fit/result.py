@@ -13,7 +13,7 @@ from sym2tf.errors import ArgumentError, FitError
 from sym2tf.fit.inference import intervals, quality
 from sym2tf.fit.inference.bootstrap import Bootstrap
 from sym2tf.fit.inference.estimates import ByParameter, Tied, by_parameter, tied_estimates
-from sym2tf.fit.inference.expression import fitted
+from sym2tf.fit.inference.formula import fitted
 from sym2tf.fit.inference.influence import Influence, influence_of, leverage_of
 from sym2tf.fit.inference.intervals import Intervals, frame, require_level
 from sym2tf.fit.inference.least_squares import Inference, Linearisation, count_held, linearised_again
