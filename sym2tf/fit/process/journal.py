@@ -75,7 +75,7 @@ class Journal:
         self._asked[digest] = before + 1
         place = self._places.get((digest, before))
         if place is not None:
-            return _answer(os.pread(self._file, place[1], place[0]))
+            return _answer(_read(self._file, place[1], place[0]))
         began = time.monotonic()
         answer = tuple(_in_one_piece(part) for part in compute())
         now = time.monotonic()
@@ -96,6 +96,7 @@ class Journal:
             return
         data = memoryview(b"".join(self._pending))
         try:
+            os.lseek(self._file, 0, os.SEEK_END)
             while data:
                 data = data[os.write(self._file, data) :]
             now = time.monotonic()
@@ -139,7 +140,7 @@ class Journal:
         """A torn record at the end is the trace of a kill; a whole one that is wrong is none."""
         if size - end < HEAD.size:
             return
-        length, _ = HEAD.unpack(os.pread(self._file, HEAD.size, end))
+        length, _ = HEAD.unpack(_read(self._file, HEAD.size, end))
         if end + HEAD.size + length <= size:
             warn(
                 FitWarning,
@@ -147,15 +148,25 @@ class Journal:
             )
 
 
+def _read(file: int, length: int, offset: int) -> bytes:
+    """So many bytes from there; by seeking, since Windows has no `pread`. A file that ends before gives fewer."""
+    os.lseek(file, offset, os.SEEK_SET)
+    parts = []
+    while length > 0 and (part := os.read(file, length)):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
 def _records(file: int, size: int) -> Iterator[tuple[Key, int, int]]:
     """Key, offset and length of each record up to the first that is torn or wrong."""
     at = len(MAGIC)
     while at + HEAD.size <= size:
-        length, checksum = HEAD.unpack(os.pread(file, HEAD.size, at))
+        length, checksum = HEAD.unpack(_read(file, HEAD.size, at))
         at += HEAD.size
         if length < QUESTION.size or at + length > size:
             return
-        data = os.pread(file, length, at)
+        data = _read(file, length, at)
         if zlib.crc32(data) != checksum:
             return
         digest, before, _ = QUESTION.unpack_from(data)

@@ -4,7 +4,7 @@ Where the user lists no parameters, every symbol that is not data is one. A forg
 one number for each observation, so some symbols are never parameters unless they are listed:
 
 - what stands on the left side of an equation, if no symbol there has data;
-- an indexed base all of whose subscripts run over observations. An index runs over observations where it belongs to
+- an indexed base, or a matrix, all of whose subscripts run over observations. An index does where it belongs to
   an outermost sum (or, in an equation, to no sum) and is the first such index in a subscript of data: `i` in
   `Sum((y[i] - Sum(X[i, j]*w[j], (j, 0, k - 1)))**2, (i, 0, n - 1))`, so that `y` and `X` are data. `w` is subscripted
   by `j`, which counts features, and may be a parameter, as may `W[j, c]` beside `Y[i, c]`.
@@ -21,7 +21,7 @@ import sympy as sp
 
 from sym2tf.errors import DataError
 from sym2tf.frontend.binders import limits
-from sym2tf.frontend.walk import children, is_leaf
+from sym2tf.frontend.walk import ELEMENTS, TENSORS, base_of, children, is_leaf, subscripts_of
 
 Array = np.ndarray[Any, Any]
 Index = tuple[int, Any]  # the outermost sum that binds it, by identity, and its symbol
@@ -118,8 +118,8 @@ def _leaves(expr: Any) -> list[Any]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, sp.Indexed):
-            found[node.base] = None
+        if isinstance(node, ELEMENTS) and isinstance(base_of(node), TENSORS):
+            found[base_of(node)] = None
         elif is_leaf(node):
             found[node] = None
         else:
@@ -144,8 +144,9 @@ def _subscripted(roots: Iterable[Any], sizes: Collection[Any]) -> tuple[Uses, di
             own = {symbol: (INNER if scope else id(expr), symbol) for symbol, _, _ in limits(expr)}
             scopes.append({**scopes[scope], **own})
             stack.append((expr.function, len(scopes) - 1))
-        elif isinstance(expr, sp.Indexed):
-            uses.append((expr.base, [_index(subscript, scopes[scope], sizes) for subscript in expr.indices]))
+        elif isinstance(expr, ELEMENTS) and isinstance(base_of(expr), TENSORS):
+            indices = [_index(subscript, scopes[scope], sizes) for subscript in subscripts_of(expr)]
+            uses.append((base_of(expr), indices))
         else:
             stack.extend((child, scope) for child in children(expr))
     return uses, sums
