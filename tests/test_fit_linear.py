@@ -434,8 +434,8 @@ def test_long_data_at_hand_are_fitted_in_blocks_to_the_same_result(
 ) -> None:
     cost, data, params, options = STATEMENTS[statement]
     due = fit(cost, data, params, **options)
-    monkeypatch.setattr(sys.modules["sym2tf.fit.solvers.stream"], "IN_BLOCKS_FROM", 1)
-    monkeypatch.setattr(sys.modules["sym2tf.fit.solvers.stream"], "BLOCK", 150)
+    monkeypatch.setattr(sys.modules["sym2tf.fit.solvers.one_pass"], "IN_BLOCKS_FROM", 1)
+    monkeypatch.setattr(sys.modules["sym2tf.fit.solvers.one_pass"], "BLOCK", 150)
     found = fit(cost, data, params, **options)
     assert "400 rows are many for one matrix" in found.solver
     assert_equal_fits(found, due)

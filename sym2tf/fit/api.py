@@ -20,8 +20,8 @@ from sym2tf.fit.process.monitor import Monitor, StopFit
 from sym2tf.fit.result import FitResult
 from sym2tf.fit.solvers.choice import solve
 from sym2tf.fit.solvers.minibatch import kept_with, of_this_worker
+from sym2tf.fit.solvers.one_pass import is_one_pass, solve_in_one_pass
 from sym2tf.fit.solvers.solution import Solution
-from sym2tf.fit.solvers.stream import is_one_pass, solve_in_one_pass
 from sym2tf.fit.statement.classify import Structure, classify
 from sym2tf.fit.statement.holdout import held_out
 from sym2tf.fit.statement.memo import made

@@ -20,6 +20,7 @@ from sym2tf.fit.solvers import robust_loss, varpro
 from sym2tf.fit.solvers.constrained import slsqp, trust_constr
 from sym2tf.fit.solvers.descent import End, Search, descend, require_start, solution
 from sym2tf.fit.solvers.direct import solve_linear, solve_quadratic
+from sym2tf.fit.solvers.full_passes import is_by_passes, solve_by_passes
 from sym2tf.fit.solvers.large import is_large, solve_large
 from sym2tf.fit.solvers.linear_program import solve_linear_program
 from sym2tf.fit.solvers.minibatch import is_stochastic, solve_minibatch, solve_streamed
@@ -27,7 +28,6 @@ from sym2tf.fit.solvers.multistart import from_all, starts
 from sym2tf.fit.solvers.smooth import l_bfgs_b, trust_exact, trust_krylov
 from sym2tf.fit.solvers.solution import Solution
 from sym2tf.fit.solvers.squares import levenberg_marquardt, trust_region_reflective
-from sym2tf.fit.solvers.stream import is_by_passes, solve_by_passes
 from sym2tf.fit.solvers.task import KRYLOV_LIMIT, Task
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.problem import Problem

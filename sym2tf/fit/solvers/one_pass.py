@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, ShapeError, SubscriptError, warn
+from sym2tf.errors import ArgumentError, DataError, FitWarning, ShapeError, SubscriptError, warn
 from sym2tf.fit.evaluation.blocks import Run, Squares, nothing, running, squares_of
 from sym2tf.fit.options import Options
-from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.solvers.linear import STEPS_AT_BOUNDS, WARNED_FOR, power_of_two, require_rank
 from sym2tf.fit.solvers.solution import Solution, Sums
 from sym2tf.fit.solvers.triangle import absorbed
@@ -36,14 +35,11 @@ IN_BLOCKS_FROM = 5_000_000
 """Rows x (parameters + 1) from which data at hand are gone through in blocks. Their Jacobian would take 40 MB, and
 several times that while it is factored."""
 BLOCK = 100_000  # rows of data at hand that are evaluated at once
-FULL_PASSES = ("lm", "trf")  # methods that ask for all rows of a stream in each evaluation
-CONVERGED = 1e-12  # relative change of cost and parameters at which passes over a stream end
-AT_BOUND = 1e-8  # from a bound, relative, where a parameter counts as being at it
 SPANNED = 1e-13  # the squared distance, per row, of a constant from the span of the columns, from which it is one
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What is left of the rows that have been seen.
 
     Attributes:
@@ -66,7 +62,7 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """What is to be computed for every batch.
 
     Attributes:
@@ -89,7 +85,6 @@ class _Plan:
     observed: Run
     sides: Run
     guess: int
-
     theta: Array
 
     def at(self, batch: Mapping[str, Array], total: int) -> tuple[dict[str, Array], dict[str, int]]:
@@ -109,13 +104,6 @@ def is_one_pass(problem: Problem, structure: Structure, options: Options) -> boo
     longest = max((a.shape[0] for a in problem.data.values() if a.ndim), default=1)
     many = longest * (len(problem.names) + 1) >= IN_BLOCKS_FROM
     return problem.stream is not None or (many and _separated(problem) is not None)
-
-
-def is_by_passes(problem: Problem, structure: Structure, options: Options) -> bool:
-    """Whether a stream is to be gone through for each evaluation of residuals that are not linear."""
-    if problem.stream is None or options.method not in FULL_PASSES or structure.kind != "nonlinear least squares":
-        return False
-    return not problem.constraints and options.multistart is None
 
 
 def solve_in_one_pass(problem: Problem, structure: Structure) -> Solution:
@@ -156,22 +144,27 @@ def _blocks(problem: Problem, own: Separable, count: int) -> Iterator[Mapping[st
 def _solved(
     problem: Problem, structure: Structure, own: Separable, batches: Iterator[Mapping[str, Array]], why: str
 ) -> Solution:
-    plan = _planned(problem, structure, own)
-    seen, factor, number = _passed(plan, batches)
+    plan = planned(problem, structure, own)
+    seen, factor, number = passed(plan, batches)
     batched = counted(number, "batch", "batches")
     described = f"QR factorisation of one batch of rows after the other (one pass, {seen.rows} rows in {batched})"
     because = "because the cost is a sum of squares of residuals linear in the parameters and"
     return _minimum(plan, seen, factor, f"{described}, {because} {why}")
 
 
-def _planned(problem: Problem, structure: Structure, own: Separable) -> _Plan:
+def planned(problem: Problem, structure: Structure, own: Separable) -> Plan:
+    """What a pass computes, with the residuals linearised at theta = 0.
+
+    Raises:
+        DataError: the cost uses the numbers of rows, and the first batch has one row.
+    """
     if problem.stream is not None and own.number(problem.data) == 1 and own.rows is None and _numbered(problem, own):
         raise DataError("the cost uses the numbers of rows, which a first batch of one row does not show: lengthen it")
     data, rest = squares_of(problem, own, "data"), squares_of(problem, own, "rest")
     weighted = not (data.alike and data.blocks == 1 and not rest.blocks)
     model = structure.model
     graph = None if model is None else extract(model.graph, {"observed": model.graph.outputs["observed"]})
-    return _Plan(
+    return Plan(
         problem,
         own,
         data,
@@ -185,10 +178,10 @@ def _planned(problem: Problem, structure: Structure, own: Separable) -> _Plan:
     )
 
 
-def _passed(plan: _Plan, batches: Iterator[Mapping[str, Array]]) -> tuple[_Seen, Array, int]:
+def passed(plan: Plan, batches: Iterator[Mapping[str, Array]]) -> tuple[Seen, Array, int]:
     """What is left of all rows, the factor of the whole cost, and the number of batches."""
     m = plan.data.count + 2
-    seen, number = _Seen(np.zeros((m, m))), 0
+    seen, number = Seen(np.zeros((m, m))), 0
     batch: Mapping[str, Array] = {}
     for number, batch in enumerate(batches, 1):
         seen = _with_batch(plan, seen, batch, f"batch {number - 1}, from row {seen.rows}")
@@ -208,7 +201,7 @@ def _numbered(problem: Problem, own: Separable) -> bool:
     return any(graph[v].op is iota and graph[v].attributes["size"] == length for v in graph.order)
 
 
-def _with_batch(plan: _Plan, seen: _Seen, batch: Mapping[str, Array], where: str) -> _Seen:
+def _with_batch(plan: Plan, seen: Seen, batch: Mapping[str, Array], where: str) -> Seen:
     inputs, sizes = plan.at(batch, plan.guess)
     try:
         block = plan.data.block(inputs, sizes, weighted=plan.weighted, where=where)
@@ -229,7 +222,7 @@ def _with_batch(plan: _Plan, seen: _Seen, batch: Mapping[str, Array], where: str
 
 
 def _observed(
-    plan: _Plan, inputs: Mapping[str, Array], sizes: Mapping[str, int], root: Array, seen: _Seen
+    plan: Plan, inputs: Mapping[str, Array], sizes: Mapping[str, int], root: Array, seen: Seen
 ) -> dict[str, float]:
     """Weight, mean and squares about it with more rows: Chan, Golub, LeVeque, The American Statistician 37 (1983)."""
     y = plan.observed(inputs, sizes)["observed"].ravel()
@@ -251,7 +244,7 @@ def _observed(
     }
 
 
-def _finished(plan: _Plan, seen: _Seen, batch: Mapping[str, Array]) -> tuple[_Seen, Array]:
+def _finished(plan: Plan, seen: Seen, batch: Mapping[str, Array]) -> tuple[Seen, Array]:
     """With the true number of rows in the weights, and with what stands beside the sum over the rows."""
     before, after = (plan.data.weight(*plan.at(batch, total), where="the data") for total in (plan.guess, seen.rows))
     used = before > 0
@@ -277,7 +270,7 @@ def _finished(plan: _Plan, seen: _Seen, batch: Mapping[str, Array]) -> tuple[_Se
     return replace(seen, weight=1.0 if plan.weighted else float(after[0])), factor
 
 
-def _minimum(plan: _Plan, seen: _Seen, factor: Array, solver: str) -> Solution:
+def _minimum(plan: Plan, seen: Seen, factor: Array, solver: str) -> Solution:
     """The minimum of a linear problem, from its factor at theta = 0."""
     problem, p = plan.problem, plan.data.count
     R, q = factor[:p, :p], factor[:p, p]
@@ -293,11 +286,11 @@ def _minimum(plan: _Plan, seen: _Seen, factor: Array, solver: str) -> Solution:
         stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
         because = "because a bound excludes the free minimum"
         solver = f"bounded least squares (scipy.optimize.lsq_linear), {because}; {solver}"
-    solution = _solution(plan, seen, factor, theta, R @ theta + q, stopped)
+    solution = solution_of(plan, seen, factor, theta, R @ theta + q, stopped)
     return replace(solution, solver=solver, message="solved in one pass")
 
 
-def _solution(plan: _Plan, seen: _Seen, factor: Array, theta: Array, left: Array, stopped: tuple[str, ...]) -> Solution:
+def solution_of(plan: Plan, seen: Seen, factor: Array, theta: Array, left: Array, stopped: tuple[str, ...]) -> Solution:
     """Everything about a minimum.
 
     Args:
@@ -327,7 +320,7 @@ def _solution(plan: _Plan, seen: _Seen, factor: Array, theta: Array, left: Array
     )  # fmt: skip
 
 
-def _reason(plan: _Plan, factor: Array) -> str:
+def _reason(plan: Plan, factor: Array) -> str:
     """Why there is no R2."""
     p = plan.data.count
     distance = np.square(factor[p:, p + 1]).sum()
@@ -340,66 +333,3 @@ def _no_total(structure: Structure, data: Squares, rest: Squares) -> str:
     if structure.model is None:
         return structure.no_model
     return "the cost adds several sums of squares" if data.blocks + rest.blocks > 1 else ""
-
-
-def solve_by_passes(problem: Problem, structure: Structure, options: Options, monitor: Monitor) -> Solution:
-    """Non-linear least squares over a stream, with one pass for each evaluation.
-
-    SciPy's solver sees of residuals and Jacobian nothing but lengths and products, which are those of their common
-    triangular factor: so that stands for all rows, and every step is the one that they would give.
-
-    Raises:
-        DataError: the stream cannot be gone through again.
-        FitError: the model is not defined at the start.
-    """
-    own = separate(problem)
-    assert problem.stream is not None
-    stream, first, p = problem.stream, _planned(problem, structure, own), len(problem.names)
-
-    def passed(theta: Array) -> tuple[_Seen, Array, int]:
-        return _passed(replace(first, theta=theta), checked_batches(problem, own, stream.batches()))
-
-    def whole(theta: Array) -> tuple[Array, ...]:
-        try:
-            seen, factor, _ = passed(theta)
-        except FitError as error:
-            if isinstance(error, DataError) or not tried:
-                raise
-            return (np.full((p + 1, p + 1), np.inf),)
-        return (factor[: p + 1, : p + 1] * np.sqrt(seen.weight),)
-
-    def summary(answer: tuple[Array, ...]) -> tuple[float, float]:
-        factor = answer[0]
-        return float(factor[:, p] @ factor[:, p]), 2 * float(np.linalg.norm(factor[:, :p].T @ factor[:, p]))
-
-    tried: dict[bytes, Array] = {}
-
-    def at(theta: Array) -> Array:
-        key = theta.tobytes()
-        if key not in tried:
-            (found,) = monitor.ask("residuals and jacobian", theta, lambda: whole(theta), summary)
-            tried.clear()
-            tried[key] = found
-        return tried[key]
-
-    low, high = problem.packed("lower"), problem.packed("upper")
-    found = optimize.least_squares(
-        lambda theta: at(theta)[:, p].copy(), problem.packed("initial"), lambda theta: at(theta)[:, :p].copy(),
-        (low, high), "trf", ftol=CONVERGED, xtol=CONVERGED, gtol=None, x_scale="jac", max_nfev=options.max_iterations,
-    )  # fmt: skip
-    theta = found.x.copy()
-    for bound in (low, high):  # which the solver, that keeps inside, only comes near to
-        near = np.isfinite(bound) & (np.abs(theta - bound) <= AT_BOUND * np.maximum(np.abs(theta), 1))
-        theta[near] = bound[near]
-    seen, factor, number = passed(theta)
-    stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
-    batched = counted(number, "batch", "batches")
-    return replace(
-        _solution(first, seen, factor, theta, factor[:p, p], stopped),
-        solver=f"trust region reflective (SciPy) with one pass over {seen.rows} rows in {batched} for each evaluation, "
-        f"because method={options.method!r} asks for it",
-        success=bool(found.success),
-        message=f"{'converged' if found.success else 'not converged'}: {found.message}",
-        iterations=int(found.njev),
-        evaluations=int(found.nfev),
-    )
