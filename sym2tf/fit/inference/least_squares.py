@@ -6,6 +6,7 @@ This runs in every fit, so it does no more than standard errors need; the rest i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from sym2tf.fit.wording import counted
 
 Array = np.ndarray[Any, Any]
 
+TINY = 1e-280  # squares below it may have lost digits
 ILL_CONDITIONED = 1e5  # condition number from which standard errors need extended precision for ten digits
 
 
@@ -125,12 +127,12 @@ def infer(
     used = len(r) if at.common is not None else int(np.count_nonzero(at.weights))
     held = count_held(solution.active)
     freedom = used - J.shape[1] + held
-    scale = float(power_of_two(np.abs(r).max(initial=0)))
-    with np.errstate(over="ignore", under="ignore"):
-        rss = float(np.square(r / scale).sum() * np.float64(scale) ** 2)
-    sigma = _sigma(rss, r, scale, freedom, at, known) if not residuals.no_inference else None
+    rss, spread_of_rows = _squares(r)
+    sigma = _sigma(spread_of_rows, freedom, at, known) if not residuals.no_inference else None
     reason = _no_stderr(residuals, solution, freedom, used, known)
     F, condition = solution.inverse_root, solution.condition
+    if solution.linearised is not None and solution.linearised[1] <= ILL_CONDITIONED:
+        F, condition = solution.linearised
     if solution.active is not None:
         F = None
     if F is None and not solution.at_bounds and not solution.stopped and (solution.success or solution.degenerate):
@@ -230,9 +232,13 @@ def linearised_again(problem: Problem, structure: Structure, solution: Solution)
 
 def spread(F: Array) -> tuple[Array, Array]:
     """F F^T, which may leave the range of floats where its diagonal's roots, the standard errors, do not."""
-    unit = power_of_two(np.abs(F).max(axis=1))
     with np.errstate(over="ignore", under="ignore"):
-        return F @ F.T, unit * np.sqrt(np.square(F / unit[:, None]).sum(axis=1))
+        C = F @ F.T
+        squares = C.diagonal()
+        if squares.min(initial=1) > TINY and squares.max(initial=1) < np.inf:
+            return C, np.sqrt(squares)
+        unit = power_of_two(np.abs(F).max(axis=1))
+        return C, unit * np.sqrt(np.square(F / unit[:, None]).sum(axis=1))
 
 
 def count_held(active: Array | None) -> int:
@@ -247,11 +253,22 @@ def null_space(active: Array) -> Array:
     return V[rank:].T
 
 
-def _sigma(rss: float, r: Array, scale: float, freedom: int, at: Linearisation, known: bool) -> float | None:
+def _squares(r: Array) -> tuple[float, float]:
+    """The sum of squares, and its root, which may be in the range of floats where the sum is not."""
+    with np.errstate(over="ignore", under="ignore"):
+        rss = float(r.dot(r))
+        if TINY < rss < np.inf or not len(r):
+            return rss, math.sqrt(rss)
+        scale = float(power_of_two(np.abs(r).max()))
+        scaled = float(np.square(r / scale).sum())
+        return float(scaled * np.float64(scale) ** 2), math.sqrt(scaled) * scale
+
+
+def _sigma(length: float, freedom: int, at: Linearisation, known: bool) -> float | None:
     """What multiplies the inverse root of J^T W J, whose weights leave out what all rows share."""
     if known:
-        return 1.0 if at.common is None else 1 / float(np.sqrt(at.common))
-    return float(np.sqrt(np.square(r / scale).sum() / freedom)) * scale if freedom > 0 else None
+        return 1.0 if at.common is None else 1 / math.sqrt(at.common)
+    return length / math.sqrt(freedom) if freedom > 0 else None
 
 
 def inverse_root_at(J: Array, active: Array | None, names: tuple[str, ...]) -> tuple[Array, float]:

@@ -161,15 +161,24 @@ class Monitor:
         """
         answer = compute() if self.checkpoint is None else self.checkpoint.answer(kind, theta, compute)
         if summary is not None and not self._settled:
-            self.evaluations += 1
-            cost, norm = summary(answer)
-            if not math.isfinite(cost):
-                self.undefined = theta.copy()
-            elif self.best is None or cost < self.best[1]:
-                self.iterated(theta, cost, norm)
-            for watcher in self._watchers:
-                watcher.tick(self.evaluations)
+            self.seen(theta, *summary(answer))
         return answer
+
+    def seen(self, theta: Array, cost: float, norm: float | None) -> None:
+        """Take an evaluation down whose answer nothing keeps; `ask` does it for others.
+
+        Raises:
+            StopFit: the fit is to end.
+        """
+        if self._settled:
+            return
+        self.evaluations += 1
+        if not math.isfinite(cost):
+            self.undefined = theta.copy()
+        elif self.best is None or cost < self.best[1]:
+            self.iterated(theta, cost, norm)
+        for watcher in self._watchers:
+            watcher.tick(self.evaluations)
 
     def iterated(
         self, theta: Array, cost: float, gradient_norm: float | None = None, validation: float | None = None

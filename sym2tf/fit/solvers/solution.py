@@ -65,6 +65,7 @@ class Solution:
         gradient: of the cost, flat.
         condition: of the problem with scaled parameters; None where no second derivatives were formed.
         inverse_root: (p, p), F with F F^T = (J^T W J)^-1, where the solver has it.
+        linearised: the same of residuals that are not linear, by their Jacobian J at `theta`, and its condition number.
         residual: the stacked residuals without weights, where it has them.
         J: their Jacobian.
         at_bounds: names of the parameters that a bound stopped.
@@ -104,6 +105,7 @@ class Solution:
     multipliers: Mapping[str, float] = field(default_factory=dict)
     minima: tuple[Minimum, ...] = ()
     cost: float | None = None
+    linearised: tuple[Array, float] | None = field(default=None, repr=False)
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:
