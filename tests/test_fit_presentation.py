@@ -128,7 +128,7 @@ def test_what_is_particular_stands_in_notes() -> None:
     assert "constraint: a + c <= 2.5" in FITS["constraint"]().summary()
     assert "HC3" in decay().robust("HC3").summary()
     assert "(fixed)" in FITS["fixed"]().summary()
-    assert "the cauchy(1) loss" in FITS["loss"]().summary()
+    assert "cauchy(1) losses" in FITS["loss"]().summary()
     assert "/sigma" in FITS["sigma"]().summary()
     stamps = fit(LINE, {t: 1.7e9 + TIMES, v: VOLTS}, [a, b])
     assert "condition number is large" in stamps.summary()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.fit.evaluation.residuals import linearised
+from sym2tf.fit.solvers.quiet import quietly
 from sym2tf.fit.statement.problem import Problem
 from sym2tf.lazy import lazy
 
@@ -100,7 +101,7 @@ def least_squares(region: Region, squares: Squares, start: Array) -> Found:
     if free.any():
         first, bounded = start[free] / unit, region.bounded
         many = dict.fromkeys(("ftol", "xtol", "gtol"), TOLERANCE)
-        with np.errstate(all="ignore"):
+        with quietly():
             if bounded or len(values(start)) < free.sum():
                 low, high = region.low[free] / unit, region.high[free] / unit
                 answer = optimize.least_squares(fun, np.clip(first, low, high), jac, bounds=(low, high), **many)
@@ -141,7 +142,7 @@ def smooth(region: Region, cost: Smooth, start: Array) -> Found:
 
     bounds = list(zip(region.low[free] / unit, region.high[free] / unit, strict=True))
     q = start[free] / unit
-    with np.errstate(all="ignore"):
+    with quietly():
         if region.constraints:
             answer = optimize.minimize(
                 fun, q, jac=True, method="SLSQP", bounds=bounds, constraints=_of_scipy(region, full, unit),

@@ -167,7 +167,7 @@ def quality_of(result: FitResult) -> Pairs:
 def facts_of(result: FitResult) -> Pairs:
     """Everything else in words: `(name, value)`."""
     return [
-        ("cost", f"{number(result.cost, 10)} = {cost_of(result)}"),
+        objective_of(result),
         ("solver", result.solver),
         ("convergence", result.message),
         (
@@ -210,8 +210,16 @@ def notes_of(result: FitResult) -> list[str]:
     return notes
 
 
+def objective_of(result: FitResult) -> tuple[str, str]:
+    """What was minimised, or maximised, and how far."""
+    value = number(result.cost, 10)
+    if result.statement.maximize:
+        return "maximum", f"{value} of {cost_of(result)}"
+    return "cost", f"{value} = {cost_of(result)}"
+
+
 def cost_of(result: FitResult) -> str:
-    """What was minimised, in words; a long formula ends in `...`."""
+    """What was minimised (or maximised), as the user wrote it or in words; a long formula ends in `...`."""
     problem = result.statement
     if not problem.equations:
         return _shortened(describe(problem.cost, LONG))
@@ -220,7 +228,7 @@ def cost_of(result: FitResult) -> str:
         right = describe(model, LONG)
         difference = f"{describe(observed, LONG)} - {f'({right})' if isinstance(model, sp.Add) else right}"
         parts.append(difference if k not in problem.spreads else f"({difference})/sigma")
-    what = "squares" if problem.loss is None else f"the {problem.loss.name} loss"
+    what = "squares" if problem.loss is None else f"{problem.loss.name} losses"
     return _shortened(f"sum of {what} of {' and of '.join(parts)}")
 
 

@@ -18,7 +18,7 @@ from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.solvers import robust_loss, varpro
 from sym2tf.fit.solvers.constrained import slsqp, trust_constr
-from sym2tf.fit.solvers.descent import End, Search, descend, require_start, solution
+from sym2tf.fit.solvers.descent import End, Search, descend, descend_loosely, require_start, solution
 from sym2tf.fit.solvers.direct import solve_linear, solve_quadratic
 from sym2tf.fit.solvers.full_passes import is_by_passes, solve_by_passes
 from sym2tf.fit.solvers.large import is_large, solve_large
@@ -272,15 +272,23 @@ def _iteratively(task: Task) -> Solution:
     others = _others(task, chosen)
     task.monitor.solver = f"{chosen.title}, because {because}"
 
+    simpler = None
+    if task.constrained and task.options.method is None:
+        with task.without_constraints():
+            simpler, _ = _chosen(task)
+
     def descent(theta: Array) -> End:
         require_start(task, theta)
-        return descend(task, chosen.search, lambda: [other.search for other in others()], theta)
+        found = None if simpler is None else descend_loosely(task, simpler.search, theta)
+        return found or descend(task, chosen.search, lambda: [other.search for other in others()], theta)
 
     theta = np.clip(task.problem.packed("initial"), task.low, task.high)
     count = task.options.multistart
     found = None if count is None else from_all(task, starts(task, count, task.options.seed), descent)
     end = descent(theta) if found is None else found.best
     names = [chosen.title, *(other.title for other in (others() if end.searches > 1 else ()))]
+    if end.loose and simpler is not None:
+        names, because = [simpler.title], "the constraints hold with room at the minimum without them"
     text = ", then ".join(names[: end.searches])
     if end.newton:
         text += ", then Newton steps with the symbolic Hessian"

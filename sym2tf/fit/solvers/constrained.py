@@ -18,7 +18,9 @@ from sym2tf.fit.solvers.smooth import Scaled
 from sym2tf.fit.solvers.solution import scaled_eigen
 from sym2tf.fit.solvers.squares import STEP_TOLERANCE
 from sym2tf.fit.solvers.task import Run, Task
+from sym2tf.ir.graph import Graph
 from sym2tf.lazy import lazy
+from sym2tf.passes.degree import degrees
 
 optimize = lazy("scipy.optimize")
 
@@ -29,6 +31,7 @@ TIGHT = 1e-6  # of a constraint, relative to its gradient times the parameters: 
 KKT_TOLERANCE = 1e-6  # of the gradient of the Lagrange function, where there is no Hessian
 FEASIBLE = 1e-8  # of a violated constraint, in the same units
 STEPS = 12
+FEW, ENOUGH = 20, 200  # parameters up to which trust-constr has failed after so many iterations, unless it is asked for
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,18 @@ class Relations:
         evaluate: theta -> `(c, A)`: (m,), 0 for equalities and not negative for inequalities, and its Jacobian (m, p).
         equal: (m,), which are equalities.
         texts: (m,), as the user wrote them.
+        curved: (m,), which are not linear in the parameters.
     """
 
     evaluate: Callable[[Array], tuple[Array, Array]]
     equal: Array
     texts: tuple[str, ...]
+    curved: Array
+
+    def hold_loosely(self, theta: Array) -> bool:
+        """Whether all hold at a point, and none with equality."""
+        c, A = self.evaluate(theta)
+        return not self.equal.any() and bool((c > TIGHT * _sizes(A, theta)).all())
 
 
 def relations_of(task: Task) -> Relations:
@@ -66,7 +76,20 @@ def relations_of(task: Task) -> Relations:
         for c, length in zip(task.problem.constraints, lengths, strict=True)
         for k in range(length)
     ]
-    return Relations(watched, np.repeat(kinds, lengths), tuple(texts))
+    curved = [_curved(c.graph, task) for c in task.problem.constraints]
+    return Relations(watched, np.repeat(kinds, lengths), tuple(texts), np.repeat(curved, lengths))
+
+
+def _curved(graph: Graph, task: Task) -> bool:
+    free = {u.name for u in task.problem.free}
+    degree = degrees(graph, [v for v in graph.inputs if graph[v].attributes["name"] in free])
+    return any(degree[v] > 1 for v in graph.outputs.values())
+
+
+def _sizes(A: Array, theta: Array) -> Array:
+    """By how much each constraint changes, about, where the parameters change by themselves."""
+    answer: Array = np.maximum(np.abs(A) @ np.maximum(np.abs(theta), 1.0), 1e-300)
+    return answer
 
 
 def slsqp(task: Task, theta: Array, most: int) -> Run:
@@ -93,6 +116,7 @@ def slsqp(task: Task, theta: Array, most: int) -> Run:
 def trust_constr(task: Task, theta: Array, most: int) -> Run:
     """SciPy's `trust-constr` (Byrd, Hribar, Nocedal 1999; Lalee, Nocedal, Plantenga 1998)."""
     scaled, relations = Scaled(task, theta), relations_of(task)
+    enough = most if task.options.method is not None or task.count > FEW else ENOUGH
     constraint = optimize.NonlinearConstraint(
         lambda q: relations.evaluate(q * scaled.scale)[0],
         np.zeros(len(relations.texts)),
@@ -103,7 +127,7 @@ def trust_constr(task: Task, theta: Array, most: int) -> Run:
     second = {"hess": scaled.hessian} if task.has_hessian else {"hess": optimize.BFGS()}
     return scaled.run(
         "trust-constr",
-        {"gtol": 1e-10, "xtol": 1e-12, "maxiter": max(most, 1)},
+        {"gtol": 1e-10, "xtol": 1e-12, "maxiter": max(min(most, enough), 1)},
         constraints=[constraint],
         bounds=optimize.Bounds(scaled.low, scaled.high),
         **second,
@@ -136,7 +160,7 @@ def optimality(task: Task, relations: Relations, theta: Array) -> Optimality:
     """The conditions of Karush, Kuhn and Tucker at a point, among the parameters that no bound stops."""
     c, A = relations.evaluate(theta)
     gradient = task.gradient(theta)
-    size = np.maximum(np.abs(A) @ np.maximum(np.abs(theta), 1.0), 1e-300)
+    size = _sizes(A, theta)
     short = np.where(relations.equal, np.abs(c), np.maximum(-c, 0.0)) / size
     worst = int(np.argmax(short))
     held = relations.equal | (c <= TIGHT * size)
@@ -216,7 +240,7 @@ def _curvature(relations: Relations, theta: Array, multipliers: Array) -> Array:
     """The second derivatives of the constraints (p, p), times their multipliers (m,); differences of gradients."""
     p = len(theta)
     H = np.zeros((p, p))
-    if not multipliers.any():
+    if not (multipliers * relations.curved).any():
         return H
     for k in range(p):
         h = 1e-6 * max(abs(theta[k]), 1.0)

@@ -10,12 +10,12 @@ import numpy as np
 
 from sym2tf.errors import FitError, SingularProblemError
 from sym2tf.fit.evaluation.nonfinite import explain
-from sym2tf.fit.solvers.constrained import Optimality, polished, relations_of
+from sym2tf.fit.solvers.constrained import Optimality, optimality, polished, relations_of
 from sym2tf.fit.solvers.convergence import cause_of_failure
 from sym2tf.fit.solvers.linear import power_of_two, require_rank, undetermined
 from sym2tf.fit.solvers.newton import flat_directions, gradient_left, newton_step, off_a_saddle, polish, remaining
 from sym2tf.fit.solvers.solution import Solution, listed
-from sym2tf.fit.solvers.squares import gauss_newton, lengths_of
+from sym2tf.fit.solvers.squares import NOISE, gauss_newton, lengths_of
 from sym2tf.fit.solvers.task import Run, Task
 from sym2tf.fit.wording import counted
 
@@ -41,6 +41,8 @@ class End:
         newton: Newton steps with the Hessian were taken.
         searches: how many of those that were offered were needed.
         optimality: how it fulfils the constraints, where there are any.
+        inverse_root: of the Jacobian of residuals there, and its condition number, where they are known.
+        loose: it was found without the constraints, which hold there.
     """
 
     theta: Array
@@ -51,6 +53,8 @@ class End:
     newton: bool
     searches: int = 1
     optimality: Optimality | None = None
+    inverse_root: tuple[Array, float] | None = None
+    loose: bool = False
 
 
 def require_start(task: Task, theta: Array) -> None:
@@ -104,10 +108,31 @@ def descend(task: Task, first: Search, others: Callable[[], Sequence[Search]], t
         loose = not task.bounded and not task.constrained
         aside = off_a_saddle(task, end.theta) if last and loose and task.has_hessian else None
         if aside is not None:
-            end = replace(end, theta=aside)
+            end = replace(end, theta=aside, inverse_root=None)
         elif last and np.array_equal(begin, end.theta):
             break
     return end
+
+
+def descend_loosely(task: Task, search: Search, theta: Array) -> End | None:
+    """A minimum that is found without the constraints, if it is one with them too; None if it is not.
+
+    Args:
+        task: with constraints.
+        search: of one that has none.
+        theta: the start.
+    """
+    relations = relations_of(task)
+    if relations.equal.any():
+        return None
+    try:
+        with task.without_constraints():
+            end = descend(task, search, list, theta)
+    except FitError:
+        return None
+    if not (end.left <= 1 and relations.hold_loosely(end.theta)):
+        return None
+    return replace(end, optimality=optimality(task, relations, end.theta), loose=True)
 
 
 def _settled(task: Task, run: Run, before: End, noise: float, most: int) -> End:
@@ -124,7 +149,8 @@ def _settled(task: Task, run: Run, before: End, noise: float, most: int) -> End:
         left = np.inf if finish.singular else finish.left
         moved = not np.array_equal(theta, before.theta)
         if left <= 1 and moved and not finish.slow:
-            return End(theta, iterations, left, run.said, run.success, before.newton)
+            known = finish.inverse_root
+            return End(theta, iterations, left, run.said, run.success, before.newton, inverse_root=known)
     if not task.has_hessian:
         left = min(left, remaining(task, theta)) if task.squares else remaining(task, theta)
         return End(theta, iterations, left, run.said, run.success, before.newton)
@@ -141,7 +167,8 @@ def _onto_bounds(task: Task, theta: Array) -> Array:
     near = BESIDE * np.maximum(np.abs(theta), 1.0)
     low, high = (theta - task.low <= near) & (g > 0), (task.high - theta <= near) & (g < 0)
     moved: Array = np.where(low, task.low, np.where(high, task.high, theta))
-    return moved if task.cost(moved) <= task.cost(theta) else theta
+    cost = task.cost(theta)
+    return moved if task.cost(moved) <= cost + NOISE * abs(cost) else theta  # one ulp from a bound costs are noise
 
 
 def solution(task: Task, end: End, solver: str) -> Solution:
@@ -175,6 +202,7 @@ def solution(task: Task, end: End, solver: str) -> Solution:
         hessian=task.hessian_at(theta) if not squares or task.options.likelihood else None,
         active=kkt.active if kkt is not None and len(kkt.active) else None,
         multipliers={} if kkt is None else kkt.multipliers,
+        linearised=end.inverse_root if squares and task.unit == 1 else None,
     )
 
 

@@ -10,6 +10,7 @@ from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import program
 from sym2tf.errors import DifferentiationError
 from sym2tf.fit.evaluation.residuals import evaluators
+from sym2tf.fit.solvers.quiet import quietly
 from sym2tf.fit.solvers.squares import HUGE, SEARCH_TOLERANCE
 from sym2tf.fit.solvers.task import Run, Task
 from sym2tf.frontend.lower import lower
@@ -95,10 +96,10 @@ def m_estimation(task: Task, theta: Array, most: int) -> Run:
         least = optimize.lsq_linear(design(start), design(start) @ start - fun(start), limits)
         start = np.clip(least.x, *limits)
     elif (curve.at(PROBES)[2] < 0).any():
-        with np.errstate(all="ignore"):
+        with quietly():
             least = optimize.least_squares(fun, start, design, limits, x_scale="jac", max_nfev=max(most, 1))
         start = np.clip(least.x, *limits)
-    with np.errstate(all="ignore"):
+    with quietly():
         answer = optimize.least_squares(
             fun,
             start,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.fit.solvers.newton import scales
+from sym2tf.fit.solvers.quiet import quietly
 from sym2tf.fit.solvers.squares import NOISE
 from sym2tf.fit.solvers.task import Run, Task
 from sym2tf.lazy import lazy
@@ -50,7 +51,7 @@ class Scaled:
         return np.nan_to_num(Hv * self.scale / self.unit)
 
     def run(self, method: str, options: dict[str, Any], **derivatives: Any) -> Run:
-        with np.errstate(all="ignore"):
+        with quietly():
             answer = optimize.minimize(
                 self.value_and_gradient, self.start, jac=True, method=method, options=options, **derivatives
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.fit.solvers.linear import RANK_TOLERANCE, power_of_two
+from sym2tf.fit.solvers.quiet import quietly
 from sym2tf.fit.solvers.task import Run, Task
 from sym2tf.lazy import lazy
 
@@ -36,10 +38,10 @@ def levenberg_marquardt(task: Task, theta: Array, most: int) -> Run:
         return _finite(task.residual(q))
 
     def transposed(q: Array) -> Array:
-        J = task.design(q)
-        return (J if np.isfinite(J).all() else np.nan_to_num(J)).T
+        J = task.design(q).T
+        return J if is_finite(J) else np.nan_to_num(J)
 
-    with np.errstate(all="ignore"):
+    with quietly():
         found, _, info, said, flag = optimize.leastsq(
             fun,
             theta,
@@ -56,7 +58,7 @@ def levenberg_marquardt(task: Task, theta: Array, most: int) -> Run:
 
 def trust_region_reflective(task: Task, theta: Array, most: int) -> Run:
     """SciPy's `least_squares(method="trf")` (Branch, Coleman, Li 1999), for bounds."""
-    with np.errstate(all="ignore"):
+    with quietly():
         answer = optimize.least_squares(
             lambda q: _finite(task.residual(q)),
             np.clip(theta, task.low, task.high),
@@ -83,8 +85,13 @@ def lengths_of(J: Array) -> Array:
     return answer
 
 
+def is_finite(numbers: Array) -> bool:
+    """Whether all are: told by the sum of their squares, unless that overflows (under `np.errstate`)."""
+    return math.isfinite(np.vdot(numbers, numbers)) or bool(np.isfinite(numbers).all())
+
+
 def _finite(r: Array) -> Array:
-    return r if np.isfinite(r).all() else np.where(np.isfinite(r), r, HUGE)
+    return r if is_finite(r) else np.where(np.isfinite(r), r, HUGE)
 
 
 @dataclass(frozen=True)
@@ -96,12 +103,23 @@ class Step:
         length: the largest component, relative to the parameter or to its scale.
         left: the same over what is tolerated: at most 1 is converged.
         singular: the Jacobian has not full rank, so that this is the shortest of many steps.
+        factors: `(unit, values, V)`: the lengths of the columns of the Jacobian, and singular values and right singular
+            vectors of it with columns of unit length; None where a bound stops a parameter, or it is not finite.
     """
 
     change: Array
     length: float
     left: float
     singular: bool
+    factors: tuple[Array, Array, Array] | None = None
+
+    @property
+    def inverse_root(self) -> tuple[Array, float] | None:
+        """F with F F^T = (J^T J)^-1, and the condition number of J with columns of unit length."""
+        if self.factors is None or self.singular:
+            return None
+        unit, values, V = self.factors
+        return V.T / values / unit[:, None], float(values[0] / values[-1])
 
 
 def gauss_newton_step(task: Task, theta: Array, noise: float) -> Step:
@@ -113,20 +131,39 @@ def gauss_newton_step(task: Task, theta: Array, noise: float) -> Step:
         noise: a residual that counts as rounding, in total.
     """
     r, J = task.residual(theta), task.design(theta)
-    change = np.zeros(len(theta))
-    if not (np.isfinite(r).all() and np.isfinite(J).all()):
-        return Step(change, np.inf, np.inf, False)
+    if not (is_finite(r) and is_finite(J.T)):
+        return Step(np.zeros(len(theta)), np.inf, np.inf, False)
     lengths = lengths_of(J)
     unit = np.where(lengths > 0, lengths, 1.0)
-    free = ~task.active(theta, J.T @ r) if task.bounded else np.ones(len(theta), bool)
-    scaled = J / unit if free.all() else J[:, free] / unit[free]
-    solved, _, rank, _ = np.linalg.lstsq(scaled, -r, rcond=RANK_TOLERANCE * len(theta))
-    change[free] = solved / unit[free]
-    scale = np.abs(theta) + np.linalg.norm(r) / unit
-    relative = np.abs(change) / np.maximum(scale, 1e-300)
-    allowed = STEP_TOLERANCE * scale + noise / unit
-    left = float((np.abs(change) / np.maximum(allowed, 1e-300)).max(initial=0))
-    return Step(change, float(relative.max(initial=0)), left, rank < free.sum())
+    stopped = task.active(theta, J.T @ r) if task.bounded else None
+    if stopped is None or not stopped.any():
+        change, values, V = _shortest(J / unit, r, len(theta))
+        change /= unit
+        factors, singular = (unit, values, V), not values[-1] > 0
+    else:
+        free, change = ~stopped, np.zeros(len(theta))
+        solved, values, _ = _shortest(J[:, free] / unit[free], r, len(theta))
+        change[free] = solved / unit[free]
+        factors, singular = None, bool((values == 0).any())
+    size = np.abs(change)
+    scale = np.abs(theta) + math.sqrt(r.dot(r)) / unit
+    relative = size / np.maximum(scale, 1e-300)
+    left = size / np.maximum(STEP_TOLERANCE * scale + noise / unit, 1e-300)
+    return Step(change, float(relative.max(initial=0)), float(left.max(initial=0)), singular, factors)
+
+
+def _shortest(A: Array, r: Array, count: int) -> tuple[Array, Array, Array]:
+    """The shortest x that minimises |r + A x|, the singular values of A (0 for those that are rounding), and V."""
+    if not A.shape[1]:
+        return np.zeros(0), np.zeros(0), np.zeros((0, 0))
+    U, values, V = np.linalg.svd(A, full_matrices=False)
+    least = RANK_TOLERANCE * count * values[0]
+    along = U.T @ r
+    if values[-1] > least:
+        return -(V.T @ (along / values)), values, V
+    kept = values > least
+    values = np.where(kept, values, 0.0)
+    return -(V[kept].T @ (along[kept] / values[kept])), values, V
 
 
 @dataclass(frozen=True)
@@ -139,6 +176,7 @@ class Finish:
         left: of the step still to go, over what is tolerated.
         singular: the Jacobian has not full rank there.
         slow: the steps get shorter slowly, if at all, though there are digits to be had.
+        inverse_root: of the Jacobian there, and its condition number, where it has full rank and no bound holds.
     """
 
     theta: Array
@@ -146,8 +184,10 @@ class Finish:
     left: float
     singular: bool
     slow: bool
+    inverse_root: tuple[Array, float] | None
 
 
+@np.errstate(all="ignore")
 def gauss_newton(task: Task, theta: Array, most: int, noise: float) -> Finish:
     """Gauss-Newton steps while they get shorter: the last digits, which no search by cost values can see.
 
@@ -161,14 +201,14 @@ def gauss_newton(task: Task, theta: Array, most: int, noise: float) -> Finish:
         candidate = np.clip(theta + change, task.low, task.high) if task.bounded else theta + change
         after = task.cost(candidate)
         if steps >= min(FINISHING, most) or not after <= cost + NOISE * abs(cost):
-            return Finish(theta, steps, step.left, step.singular, True)
+            return Finish(theta, steps, step.left, step.singular, True, step.inverse_root)
         following = gauss_newton_step(task, candidate, noise)
         if not following.length < step.length:
-            return Finish(theta, steps, step.left, step.singular, step.length > FLOOR)
+            return Finish(theta, steps, step.left, step.singular, step.length > FLOOR, step.inverse_root)
         before = [*before[1 - MEMORY :], (theta, step.change)]
         slow = following.length > QUICK * step.length
         theta, step, cost, steps = candidate, following, after, steps + 1
-    return Finish(theta, steps, step.left, step.singular, False)
+    return Finish(theta, steps, step.left, step.singular, False, step.inverse_root)
 
 
 def _accelerated(theta: Array, change: Array, before: Sequence[tuple[Array, Array]]) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -67,6 +69,7 @@ class Task:
         if not implied:
             loose = np.concatenate([np.full(u.initial.size, u.implied) for u in problem.free])
             self.low, self.high = np.where(loose, -np.inf, self.low), np.where(loose, np.inf, self.high)
+        self._unconstrained = False
         self._evaluations = 0
         self._values: tuple[bytes, Array] | None = None
         self._jacobian: tuple[bytes, Array] | None = None
@@ -85,7 +88,16 @@ class Task:
     @property
     def constrained(self) -> bool:
         """Whether relations between parameters are to hold."""
-        return bool(self.problem.constraints)
+        return bool(self.problem.constraints) and not self._unconstrained
+
+    @contextmanager
+    def without_constraints(self) -> Iterator[None]:
+        """Within, the relations between parameters are left out of account."""
+        self._unconstrained = True
+        try:
+            yield
+        finally:
+            self._unconstrained = False
 
     @property
     def count(self) -> int:

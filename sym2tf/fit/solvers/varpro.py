@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.fit.solvers.linear import RANK_TOLERANCE
+from sym2tf.fit.solvers.quiet import quietly
 from sym2tf.fit.solvers.squares import HUGE, SEARCH_TOLERANCE, lengths_of
 from sym2tf.fit.solvers.task import Run, Task
 from sym2tf.fit.statement.classify import Structure
@@ -109,7 +110,7 @@ def variable_projection(task: Task, theta: Array, most: int) -> Run:
     reduced = _Reduced(task, theta)
     low, high = (limit[reduced.free] for limit in task.room)
     bounded = bool(np.isfinite(low).any() or np.isfinite(high).any())
-    with np.errstate(all="ignore"):
+    with quietly():
         answer = optimize.least_squares(
             reduced.residual,
             np.clip(reduced.start, low, high),
