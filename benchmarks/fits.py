@@ -21,7 +21,7 @@ from benchmarks.harness import Table, Timings, duration, progress, ratio_text, t
 from sym2tf.fit.api import fit
 from sym2tf.fit.evaluation.residuals import evaluators
 from sym2tf.fit.statement.classify import classify
-from sym2tf.fit.statement.problem import state
+from sym2tf.fit.statement.state import state
 
 Array = np.ndarray[Any, Any]
 Call = Callable[[], Any]

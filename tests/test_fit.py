@@ -24,7 +24,7 @@ from sym2tf.fit.evaluation import objective as objectives
 from sym2tf.fit.solvers import linear
 from sym2tf.fit.solvers.linear import solve_least_squares
 from sym2tf.fit.statement.classify import classify
-from sym2tf.fit.statement.problem import state
+from sym2tf.fit.statement.state import state
 from sym2tf.passes.degree import INFINITE, degrees
 from sym2tf.passes.pipeline import optimize
 

@@ -18,7 +18,7 @@ from sym2tf.fit.solvers import task as tasks
 from sym2tf.fit.solvers.varpro import linear_parameters
 from sym2tf.fit.statement.classify import classify
 from sym2tf.fit.statement.parameters import Parameter
-from sym2tf.fit.statement.problem import state
+from sym2tf.fit.statement.state import state
 
 a, b, c, k, m = sp.symbols("a b c k m")
 p, q = sp.symbols("p q", positive=True)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from sym2tf.fit.process.checkpoint import Checkpoint, identity, load_state, save
 from sym2tf.fit.process.journal import Journal
 from sym2tf.fit.process.monitor import Monitor, Step, StopFit
 from sym2tf.fit.process.progress import ProgressLine, progress_line
-from sym2tf.fit.statement.problem import state
+from sym2tf.fit.statement.state import state
 from tests.killed_fits import CASES
 
 DRIVER = Path(__file__).parent / "killed_fits.py"
@@ -812,12 +813,19 @@ def test_a_state_that_was_being_written_when_the_process_died_is_no_state(tmp_pa
 # Kills ---------------------------------------------------------------------------------------------------------------
 
 
-def resumed(case: str, folder: Path, kills: int, seed: int, hashes: str) -> Any:
+def resumed(cases: Iterable[str], folder: Path, kills: int, seed: int, hashes: str) -> Any:
     environment = {**os.environ, "PYTHONHASHSEED": hashes}
-    command = [sys.executable, str(DRIVER), str(folder), case, str(kills), str(seed)]
+    command = [sys.executable, str(DRIVER), str(folder), str(kills), str(seed), *cases]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """What fits give that are killed four times, by one process for all, since its imports take longer than they."""
+    folder = tmp_path_factory.mktemp("killed")
+    return folder, resumed(CASES, folder, kills=4, seed=7, hashes="1")
 
 
 NEEDS = {"lm": "Levenberg-Marquardt", "trust-exact": "trust-exact", "l-bfgs-b": "L-BFGS-B", "slsqp": "SLSQP"}
@@ -825,8 +833,8 @@ NEEDS = {"lm": "Levenberg-Marquardt", "trust-exact": "trust-exact", "l-bfgs-b": 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the fits to be killed are forks")
 @pytest.mark.parametrize("case", CASES)
-def test_a_fit_that_is_killed_again_and_again_gives_the_same_bits(case: str, tmp_path: Path) -> None:
-    found = resumed(case, tmp_path, kills=4, seed=len(case), hashes="1")
+def test_a_fit_that_is_killed_again_and_again_gives_the_same_bits(case: str, killed: tuple[Path, Any]) -> None:
+    found = killed[1][case]
     assert NEEDS.get(case, "") in found["whole"]["solver"]
     assert found["killed"] > 0
     again = {k: v for k, v in found["again"].items() if k != "computed"}
@@ -835,12 +843,12 @@ def test_a_fit_that_is_killed_again_and_again_gives_the_same_bits(case: str, tmp
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the fits to be killed are forks")
-def test_a_fit_is_resumed_by_a_process_that_orders_its_sets_otherwise(tmp_path: Path) -> None:
-    first = resumed("lm", tmp_path, kills=1, seed=3, hashes="1")
-    second = resumed("lm", tmp_path, kills=0, seed=0, hashes="2")
+def test_a_fit_is_resumed_by_a_process_that_orders_its_sets_otherwise(killed: tuple[Path, Any]) -> None:
+    folder, first = killed
+    second = resumed(["lm"], folder, kills=0, seed=0, hashes="2")["lm"]
     assert second["resumed"]["computed"] == 0
-    assert first["whole"] == second["whole"]
-    assert {**second["resumed"], "computed": 0} == {**first["whole"], "computed": 0}
+    assert first["lm"]["whole"] == second["whole"]
+    assert {**second["resumed"], "computed": 0} == {**first["lm"]["whole"], "computed": 0}
 
 
 # TensorBoard ---------------------------------------------------------------------------------------------------------

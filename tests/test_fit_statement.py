@@ -22,10 +22,11 @@ from sym2tf.backends.numpy import evaluate
 from sym2tf.errors import ArgumentError, DataError, SingularProblemError
 from sym2tf.fit.evaluation.residuals import linearised
 from sym2tf.fit.options import Options
-from sym2tf.fit.statement import columns
+from sym2tf.fit.statement import arrays
 from sym2tf.fit.statement.classify import classify
 from sym2tf.fit.statement.data import read
-from sym2tf.fit.statement.problem import Problem, state
+from sym2tf.fit.statement.problem import Problem
+from sym2tf.fit.statement.state import state
 from sym2tf.frontend.lower import lower
 from sym2tf.passes.pipeline import stabilize
 
@@ -452,11 +453,11 @@ def test_mapped_and_float_arrays_are_not_copied(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_counted_in_parts_and_the_first_is_named(
     monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
-    monkeypatch.setattr(columns, "AT_ONCE", 7)
+    monkeypatch.setattr(arrays, "AT_ONCE", 7)
     table = np.zeros((30, 4), order=order)
     table[17, 2] = table[11, 3] = table[29, 0] = np.nan
     with pytest.raises(DataError, match=r"X has 3 values that are not finite: the first is nan at \(11, 3\)"):
-        columns.numbers("X", table)
+        arrays.numbers("X", table)
 
 
 def batches(size: int = 5) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +13,11 @@ from sym2tf.fit.statement.data import Table
 from sym2tf.fit.statement.equations import Spread, label
 from sym2tf.fit.statement.expressions import Expressions
 from sym2tf.fit.statement.inputs import Inputs, listed
+from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.statement.spreads import require_positive
 from sym2tf.frontend.describe import describe
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.subgraphs import extract, needed
-
-if TYPE_CHECKING:
-    from sym2tf.fit.statement.problem import Problem
 
 Array = np.ndarray[Any, Any]
 

@@ -19,7 +19,8 @@ import sympy as sp
 
 from sym2tf.fit.statement.inputs import typed
 from sym2tf.fit.statement.parameters import Parameter, Unknown, decided
-from sym2tf.fit.statement.problem import Problem, state
+from sym2tf.fit.statement.problem import Problem
+from sym2tf.fit.statement.state import state
 from sym2tf.ir.graph import Node
 
 Array = np.ndarray[Any, Any]
