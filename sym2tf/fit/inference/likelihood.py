@@ -14,7 +14,7 @@ from sym2tf.fit.inference.least_squares import Inference, null_space, unusable
 from sym2tf.fit.solvers.linear import power_of_two
 from sym2tf.fit.solvers.solution import Solution, scaled_eigen
 from sym2tf.fit.statement.problem import Problem
-from sym2tf.fit.statement.roles import count_observations
+from sym2tf.fit.statement.subscripts import count_observations
 from sym2tf.frontend.describe import describe
 
 Array = np.ndarray[Any, Any]

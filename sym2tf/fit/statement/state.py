@@ -21,9 +21,9 @@ from sym2tf.fit.statement.inputs import Columns, Inputs
 from sym2tf.fit.statement.parameters import Parameter, decided, parameters_of
 from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.statement.relations import Constraint
-from sym2tf.fit.statement.roles import require_data
 from sym2tf.fit.statement.sizes import checked_sizes, sizes_from
 from sym2tf.fit.statement.spreads import settled
+from sym2tf.fit.statement.subscripts import require_data
 from sym2tf.fit.statement.ties import Tie
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.subgraphs import extract
