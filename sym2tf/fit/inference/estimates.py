@@ -68,7 +68,7 @@ class Tied:
 
 
 def tied_estimates(problem: Problem, theta: Array, covariance: Array | None) -> tuple[Tied, ...]:
-    """The parameters that are tied, with standard errors by the delta method: the roots of diag(J C J^T)."""
+    """The parameters that are tied, with standard errors by the delta method."""
     found = []
     for tie in problem.ties.values():
         graph = tie.graph
@@ -76,10 +76,20 @@ def tied_estimates(problem: Problem, theta: Array, covariance: Array | None) -> 
         values, jacobian = evaluators(graph, problem)
         errors = None
         if covariance is not None:
-            J = jacobian(theta)
-            errors = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J).clip(0)).reshape(shape)
+            errors = np.sqrt(propagated(jacobian(theta), covariance)).reshape(shape)
         found.append(Tied(tie.symbol, tie.name, values(theta).reshape(shape), errors))
     return tuple(found)
+
+
+def propagated(J: Array, covariance: Array) -> Array:
+    """(rows,), the variances of functions of the estimates by the delta method: diag(J C J^T).
+
+    Args:
+        J: (rows, p), the derivatives of the functions.
+        covariance: (p, p). Where a variance is 0, rounding may make it negative: that is 0.
+    """
+    variance: Array = np.einsum("ij,jk,ik->i", J, covariance, J).clip(0)
+    return variance
 
 
 def by_parameter(

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import sympy as sp
 
-from sym2tf.backends.numpy import fractions_in
 from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError, SizeError
 from sym2tf.fit.evaluation.residuals import evaluators
+from sym2tf.fit.inference.estimates import propagated
 from sym2tf.fit.inference.intervals import quantile, require_errors
 from sym2tf.fit.inference.least_squares import Inference
+from sym2tf.fit.statement.arrays import integers
 from sym2tf.fit.statement.classify import Model
 from sym2tf.fit.statement.data import Stream, Table, read
 from sym2tf.fit.statement.problem import Problem
@@ -85,10 +86,8 @@ def band(
     table = _table(data)
     there = at_data(problem, model.prediction, table)
     values, jacobian = evaluators(model.prediction, there)
-    J = jacobian(theta)
     value = _shaped(values(theta), there, model, table)
-    variance = np.einsum("ij,jk,ik->i", J, covariance, J).clip(0)
-    variance = _shaped(variance, there, model, table)
+    variance = _shaped(propagated(jacobian(theta), covariance), there, model, table)
     if interval == "prediction":
         variance = variance + _noise(inference, table, sigma, value)
     error = np.sqrt(variance)
@@ -196,20 +195,12 @@ def _given(graph: Graph, problem: Problem, table: Table) -> dict[str, Array]:
                 f"{key} has {counted(array.ndim, 'axis', 'axes')} (shape {array.shape}), "
                 f"the model uses {counted(types[name].rank, 'subscript')}"
             )
-        given[name] = as_integers(key, array) if types[name].kind is Kind.INTEGER else array
+        given[name] = integers(str(key), array) if types[name].kind is Kind.INTEGER else array
     length = max((a.shape[0] for n, a in given.items() if a.ndim and _is_observation(problem.symbols[n], 1)), default=1)
     return {
         n: np.repeat(a, length, axis=0) if a.shape == (1,) and _is_observation(problem.symbols[n], 1) else a
         for n, a in given.items()
     }
-
-
-def as_integers(key: Any, array: Array) -> Array:
-    """Data that stand in subscripts, which a table may hold as floats."""
-    wrong = fractions_in(array)
-    if wrong.size:
-        raise DataError(f"{key} stands in a subscript and must be integers, but holds {wrong.flat[0]}")
-    return array.astype(np.int64)
 
 
 def _is_observation(symbol: Any, rank: int) -> bool:

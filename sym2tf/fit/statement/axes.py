@@ -18,7 +18,7 @@ from sym2tf.ops.values import Value, apply
 
 Array = np.ndarray[Any, Any]
 
-OBSERVATIONS = "n_observations"
+OBSERVATIONS = "n_observations"  # the size that counts along the axis of plain symbols in an equation
 
 
 def with_observation_axis(graph: Graph, inputs: Mapping[int, int]) -> Graph:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError, DataError
+from sym2tf.fit.statement.axes import OBSERVATIONS
 from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.wording import counted
 from sym2tf.ir.dims import Size, size_names
 
 Array = np.ndarray[Any, Any]
-
-OBSERVATIONS = "n_observations"  # the axis of plain symbols in an equation
 
 
 def held_out(problem: Problem, fraction: float, seed: int) -> tuple[Problem, Problem]:
