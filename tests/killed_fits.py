@@ -1,4 +1,4 @@
-"""Fits that are killed and resumed, as a program: `killed_fits.py FOLDER CASE KILLS SEED` prints what the fit gives.
+"""Fits that are killed and resumed, as a program: `killed_fits.py FOLDER KILLS SEED CASE...` prints what the fits give.
 
 A fork of this process does the fit with a checkpoint and is killed by SIGKILL at a random evaluation, several times
 over; the last one may end. Forks, because importing takes longer than all fits together.
@@ -105,18 +105,23 @@ def run(case: str, folder: str, last: int | None) -> dict[str, Any]:
     return answer(case, folder) | {"computed": count[0]}
 
 
-def main(folder: str, case: str, kills: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def resumed(case: str, folder: Path, kills: int, rng: np.random.Generator) -> dict[str, Any]:
+    """What a fit gives undisturbed, resumed after it was killed, and called once more."""
+    folder.mkdir(exist_ok=True)
     whole = in_a_fork(lambda: answer(case, None))
     killed = 0
-    for _ in range(kills):
-        last = int(rng.integers(1, 25))
-        killed += in_a_fork(lambda last=last: run(case, folder, last)) is None
-    sizes = [path.stat().st_size for path in Path(folder).glob("*.journal")]
-    resumed = in_a_fork(lambda: run(case, folder, None))
-    again = in_a_fork(lambda: run(case, folder, None))
-    json.dump({"whole": whole, "killed": killed, "sizes": sizes, "resumed": resumed, "again": again}, sys.stdout)
+    for k in range(kills):
+        last = int(rng.integers(1, 5 + 7 * k))  # the first falls into the shortest of the fits
+        killed += in_a_fork(lambda last=last: run(case, str(folder), last)) is None
+    sizes = [path.stat().st_size for path in folder.glob("*.journal")]
+    once, again = (in_a_fork(lambda: run(case, str(folder), None)) for _ in range(2))
+    return {"whole": whole, "killed": killed, "sizes": sizes, "resumed": once, "again": again}
+
+
+def main(folder: str, kills: str, seed: str, *cases: str) -> None:
+    rng = np.random.default_rng(int(seed))
+    json.dump({case: resumed(case, Path(folder) / case, int(kills), rng) for case in cases}, sys.stdout)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(*sys.argv[1:])
