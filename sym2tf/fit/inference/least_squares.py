@@ -7,7 +7,7 @@ This runs in every fit, so it does no more than standard errors need; the rest i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -123,58 +123,41 @@ def infer(
         return _from_squares(residuals, solution, solution.rss, absolute_sigma)
     at = linearise(residuals, solution)
     r, J = at.whitened
-    known = absolute_sigma
-    used = len(r) if at.common is not None else int(np.count_nonzero(at.weights))
-    held = count_held(solution.active)
-    freedom = used - J.shape[1] + held
-    rss, spread_of_rows = _squares(r)
-    sigma = _sigma(spread_of_rows, freedom, at, known) if not residuals.no_inference else None
-    reason = _no_stderr(residuals, solution, freedom, used, known)
+    used = _used(residuals)
+    freedom = used - J.shape[1] + count_held(solution.active)
+    rss, length = _squares(r)
     F, condition = solution.inverse_root, solution.condition
     if solution.linearised is not None and solution.linearised[1] <= ILL_CONDITIONED:
         F, condition = solution.linearised
     if solution.active is not None:
         F = None
-    if F is None and not solution.at_bounds and not solution.stopped and (solution.success or solution.degenerate):
+    if F is None and not solution.at_bounds and not solution.stopped and solution.success:
         try:
             F, condition = inverse_root_at(J, solution.active, problem.names)
         except SingularProblemError as error:
             raise SingularProblemError(f"at {listed(problem.names, solution.theta)}: {error}") from None
-    covariance = stderr = None
-    if F is not None and sigma is not None and not reason:
-        covariance, stderr = spread(sigma * F)
-    return Inference(
-        covariance,
-        stderr,
-        reason,
-        sigma=sigma,
+    found = Inference(
+        no_stderr=_no_stderr(residuals.no_inference, solution, freedom, used, absolute_sigma),
+        sigma=None if residuals.no_inference else _sigma(length, freedom, at.common, absolute_sigma),
         rss=rss,
         observations=used,
         degrees_of_freedom=freedom,
         condition=condition,
-        normal=known,
+        normal=absolute_sigma,
         at=at,
         no_variance=residuals.no_inference,
     )
+    return _with_errors(found, F)
 
 
 def _from_sums(solution: Solution, sums: Sums, known: bool) -> Inference:
     """The same from what a solver that has kept no rows has added up."""
-    count = len(solution.theta)
-    freedom = sums.squares - count
-    reason = NO_COMMON_VARIANCE if sums.penalised else _undetermined(freedom, sums.squares, known) or unusable(solution)
+    freedom = sums.squares - len(solution.theta)
+    no_variance = NO_COMMON_VARIANCE if sums.penalised else ""
     common = sums.common if known else 1.0
-    sigma = None
-    if not sums.penalised and (known or freedom > 0):
-        sigma = 1 / float(np.sqrt(common)) if known else float(np.sqrt(sums.rss / freedom))
-    covariance = stderr = None
-    if solution.inverse_root is not None and sigma is not None and not reason:
-        covariance, stderr = spread(sigma * solution.inverse_root)
-    return Inference(
-        covariance,
-        stderr,
-        reason,
-        sigma=sigma,
+    found = Inference(
+        no_stderr=_no_stderr(no_variance, solution, freedom, sums.squares, known),
+        sigma=None if no_variance else _sigma(math.sqrt(sums.rss), freedom, common, known),
         rss=sums.rss * common,
         observations=sums.squares,
         degrees_of_freedom=freedom,
@@ -182,28 +165,19 @@ def _from_sums(solution: Solution, sums: Sums, known: bool) -> Inference:
         normal=known,
         total=None if sums.total is None else sums.total * common,
         no_total=sums.no_total,
-        no_variance=NO_COMMON_VARIANCE if sums.penalised else "",
+        no_variance=no_variance,
         log_weights=sums.log_weights + sums.squares * float(np.log(common)),
     )
+    return _with_errors(found, solution.inverse_root)
 
 
 def _from_squares(residuals: Residuals, solution: Solution, rss: float, known: bool) -> Inference:
     """The same where the solver has the inverse root and the sum of squares, and no rows."""
-    used = len(residuals.weights) if residuals.common is not None else int(np.count_nonzero(residuals.weights))
+    used = _used(residuals)
     freedom = used - len(solution.theta)
-    reason = _no_stderr(residuals, solution, freedom, used, known)
-    sigma = None
-    if not residuals.no_inference and (known or freedom > 0):
-        common = 1.0 if residuals.common is None else residuals.common
-        sigma = 1 / float(np.sqrt(common)) if known else float(np.sqrt(rss / freedom))
-    covariance = stderr = None
-    if solution.inverse_root is not None and sigma is not None and not reason:
-        covariance, stderr = spread(sigma * solution.inverse_root)
-    return Inference(
-        covariance,
-        stderr,
-        reason,
-        sigma=sigma,
+    found = Inference(
+        no_stderr=_no_stderr(residuals.no_inference, solution, freedom, used, known),
+        sigma=None if residuals.no_inference else _sigma(math.sqrt(rss), freedom, residuals.common, known),
         rss=rss,
         observations=used,
         degrees_of_freedom=freedom,
@@ -211,6 +185,20 @@ def _from_squares(residuals: Residuals, solution: Solution, rss: float, known: b
         normal=known,
         no_variance=residuals.no_inference,
     )
+    return _with_errors(found, solution.inverse_root)
+
+
+def _used(residuals: Residuals) -> int:
+    """The number of squares with a weight that is not zero."""
+    return len(residuals.weights) if residuals.common is not None else int(np.count_nonzero(residuals.weights))
+
+
+def _with_errors(found: Inference, F: Array | None) -> Inference:
+    """The same with covariance and standard errors from F, F F^T = (J^T W J)^-1, unless a reason is known against."""
+    if F is None or found.sigma is None or found.no_stderr:
+        return found
+    covariance, stderr = spread(found.sigma * F)
+    return replace(found, covariance=covariance, stderr=stderr)
 
 
 def linearise(residuals: Residuals, solution: Solution) -> Linearisation:
@@ -264,10 +252,17 @@ def _squares(r: Array) -> tuple[float, float]:
         return float(scaled * np.float64(scale) ** 2), math.sqrt(scaled) * scale
 
 
-def _sigma(length: float, freedom: int, at: Linearisation, known: bool) -> float | None:
-    """What multiplies the inverse root of J^T W J, whose weights leave out what all rows share."""
+def _sigma(length: float, freedom: int, common: float | None, known: bool) -> float | None:
+    """What multiplies the inverse root of J^T W J, whose weights leave out what all rows share (`common`).
+
+    Args:
+        length: the root of the sum of squares.
+        freedom: the number of degrees of freedom.
+        common: the weight that all rows share, or None.
+        known: the weights say the variances themselves.
+    """
     if known:
-        return 1.0 if at.common is None else 1 / math.sqrt(at.common)
+        return 1.0 if common is None else 1 / math.sqrt(common)
     return length / math.sqrt(freedom) if freedom > 0 else None
 
 
@@ -307,16 +302,12 @@ def _inverse_root(J: Array, names: tuple[str, ...]) -> tuple[Array, float]:
     return np.linalg.inv(R) / scale[:, None], condition
 
 
-def _no_stderr(residuals: Residuals, solution: Solution, freedom: int, used: int, known: bool) -> str:
-    if residuals.no_inference:
-        return residuals.no_inference
-    return _undetermined(freedom, used, known) or unusable(solution)
-
-
-def _undetermined(freedom: int, used: int, known: bool) -> str:
-    """Why the variance of the residuals cannot be estimated; empty if it can, or need not."""
+def _no_stderr(no_variance: str, solution: Solution, freedom: int, used: int, known: bool) -> str:
+    """Why there are no standard errors; empty if there are."""
+    if no_variance:
+        return no_variance
     if freedom > 0 or known:
-        return ""
+        return unusable(solution)
     verb = "leaves" if used == 1 else "leave"
     return f"{counted(used, 'observation')} {verb} no degrees of freedom to estimate the variance of the residuals"
 

@@ -69,7 +69,6 @@ class Solution:
         residual: the stacked residuals without weights, where it has them.
         J: their Jacobian.
         at_bounds: names of the parameters that a bound stopped.
-        degenerate: the gradient vanishes there, but the Hessian is singular: it is no isolated minimum.
         hessian: (p, p), of the cost, where it was formed.
         active: (m, p), the gradients of the constraints that hold with equality there (of the free parameters); None
             where there are none.
@@ -96,7 +95,6 @@ class Solution:
     residual: Array | None = None
     J: Array | None = field(default=None, repr=False)
     at_bounds: tuple[str, ...] = ()
-    degenerate: bool = False
     hessian: Array | None = field(default=None, repr=False)
     active: Array | None = field(default=None, repr=False)
     stopped: str = ""
