@@ -11,7 +11,7 @@ import numpy as np
 
 from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
 from sym2tf.fit.batched import fit_batch
-from sym2tf.fit.evaluation.residuals import Residuals, residuals_of, run
+from sym2tf.fit.evaluation.residuals import Residuals, residuals_of, run, without_idle
 from sym2tf.fit.inference.least_squares import Inference, infer
 from sym2tf.fit.inference.likelihood import infer_from_likelihood, require_likelihood
 from sym2tf.fit.inference.robust import infer_from_loss
@@ -187,7 +187,7 @@ def fit(
 
 def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) -> FitResult:
     """The result for a problem whose data are at hand as a whole; `start` is when its statement began."""
-    structure = classify(problem)
+    structure = without_idle(problem, classify(problem))
     once = is_one_pass(problem, structure, options)
     squares = structure.residuals is not None and not once and problem.stream is None
     residuals = residuals_of(problem, structure, monitor) if squares else None

@@ -84,8 +84,14 @@ def _end(land: Landscape, k: int, sign: float) -> tuple[float, str]:
         return limit, "the estimate stands at this bound"
     held = land.region.holding(k)
     last = land.theta
+    known: dict[float, float] = {}  # another start leads to other last digits, and a root is enclosed by signs
 
     def tau(value: float) -> float:
+        if value not in known:
+            known[value] = height_at(value)
+        return known[value]
+
+    def height_at(value: float) -> float:
         nonlocal last
         found = land.search(held, _guess(land, k, value, last))
         if not found.success and not np.isfinite(found.cost):
@@ -100,15 +106,16 @@ def _end(land: Landscape, k: int, sign: float) -> tuple[float, str]:
         return float(np.sqrt(max(rise, 0.0)))
 
     inner, step = centre, land.threshold * float(land.region.unit[k])
-    heights = []
+    known, heights = {centre: 0.0}, []
     for _ in range(ENLARGEMENTS):
         outer = centre + sign * step
         outer = min(outer, limit) if sign > 0 else max(outer, limit)
-        height = tau(outer)
+        height = known[outer] = tau(outer)
         if not np.isfinite(height):
             return np.nan, f"the other parameters could not be fitted at {land.names[k]} = {outer:.6g}"
         if height >= land.threshold:
-            return _root(lambda v: tau(v) - land.threshold, inner, outer), ""
+            # not asked for again: with another start it may come out on the other side of the threshold
+            return _root(lambda v: (known[v] if v in known else tau(v)) - land.threshold, inner, outer), ""
         if outer == limit:
             return limit, "the bound comes before the cost has risen by enough"
         heights.append(height)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -97,7 +97,7 @@ def resample(fit: Fitted, samples: Any, seed: Any, kind: Any) -> Bootstrap:
             raise FitError(f"a bootstrap of terms needs standard errors for scale: {fit.inference.no_stderr}")
         parts = contributions(problem, fit.inference.observations)
         return bootstrap.of_contributions(names, theta, parts, fit.inference.covariance, region, samples, seed)
-    at = _linearisation(fit, "a bootstrap")
+    at, squares = _with_weight(_linearisation(fit, "a bootstrap"), _whitened(fit))
     if fit.inference.no_variance and kind != "pairs":
         raise FitError(f"residuals cannot be exchanged: {fit.inference.no_variance}")
     r, J = at.whitened
@@ -107,7 +107,7 @@ def resample(fit: Fitted, samples: Any, seed: Any, kind: Any) -> Bootstrap:
     resampled: bootstrap.Kind = "pairs" if kind == "pairs" else "residuals"
     if fit.structure.kind == "linear least squares" and not problem.constraints and not region.bounded:
         return bootstrap.of_linear(names, theta, at, F, resampled, samples, seed)
-    return bootstrap.of_squares(names, theta, at, F, _whitened(fit), region, resampled, samples, seed)
+    return bootstrap.of_squares(names, theta, at, F, squares, region, resampled, samples, seed)
 
 
 def _require_minimum(fit: Fitted, what: str) -> None:
@@ -127,11 +127,29 @@ def _whitened(fit: Fitted) -> tuple[Function, Function]:
     """Functions of theta to the residuals times the roots of their weights, and to the Jacobian of that."""
     residuals = residuals_of(fit.problem, fit.structure, Monitor(Options()))
     assert residuals is not None
-    root = residuals.relative_weights
+    root, quiet = residuals.relative_weights, np.errstate(all="ignore")
+    values, jacobian = quiet(residuals.values), quiet(residuals.jacobian)
     if root is None:
-        return residuals.values, residuals.jacobian
+        return values, jacobian
     column = root[:, None]
-    return (lambda theta: residuals.values(theta) * root), (lambda theta: residuals.jacobian(theta) * column)
+    return (lambda theta: values(theta) * root), (lambda theta: jacobian(theta) * column)
+
+
+def _with_weight(
+    at: Linearisation, squares: tuple[Function, Function]
+) -> tuple[Linearisation, tuple[Function, Function]]:
+    """The same without the rows of weight 0, which are no observations and not to be drawn."""
+    if at.common is not None or at.weights.all():
+        return at, squares
+    used, (values, jacobian) = at.weights > 0, squares
+    kept = replace(
+        at,
+        residual=at.residual[used],
+        jacobian=at.jacobian[used],
+        weights=at.weights[used],
+        rows=(int(used.sum()),),
+    )
+    return kept, (lambda theta: values(theta)[used], lambda theta: jacobian(theta)[used])
 
 
 def _squares(squares: tuple[Function, Function], region: Region, start: Array) -> Any:

@@ -49,6 +49,8 @@ class Seen:
         weight, mean, spread: of what is observed: the sum of the weights, the mean, the squares about it.
         log_weights: the sum of the logarithms of the weights.
         constant: what the cost adds to the squares.
+        roots: the least and the largest root of a weight that is not zero.
+        penalised: squares that are none of observations were added.
     """
 
     factor: Array
@@ -59,6 +61,8 @@ class Seen:
     spread: float = 0.0
     log_weights: float = 0.0
     constant: float = 0.0
+    roots: tuple[float, float] = (np.inf, 0.0)
+    penalised: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,21 +213,23 @@ def _with_batch(plan: Plan, seen: Seen, batch: Mapping[str, Array], where: str) 
     except (ShapeError, SubscriptError) as error:
         raise DataError(f"{where}: {error}") from error
     one = block[:, -1]
+    used, (least, most) = one[one > 0], seen.roots
     observed = {} if plan.total else _observed(plan, inputs, sizes, one, seen)
     return replace(
         seen,
         factor=absorbed(seen.factor, block),
         rows=seen.rows + plan.own.number(batch),
-        squares=seen.squares + int(np.count_nonzero(one)),
-        log_weights=seen.log_weights + (2 * float(np.log(one[one > 0]).sum()) if plan.weighted else 0.0),
+        squares=seen.squares + used.size,
+        log_weights=seen.log_weights + (2 * float(np.log(used).sum()) if plan.weighted else 0.0),
         constant=seen.constant + constant,
+        roots=(min(least, float(used.min(initial=np.inf))), max(most, float(used.max(initial=0.0)))),
         **observed,
     )
 
 
 def _observed(
     plan: Plan, inputs: Mapping[str, Array], sizes: Mapping[str, int], root: Array, seen: Seen
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Weight, mean and squares about it with more rows: Chan, Golub, LeVeque, The American Statistician 37 (1983)."""
     y = plan.observed(inputs, sizes)["observed"].ravel()
     if y.size != root.size:  # it is broadcast against the model
@@ -266,7 +272,8 @@ def _finished(plan: Plan, seen: Seen, batch: Mapping[str, Array]) -> tuple[Seen,
     if plan.rest.blocks:
         block = plan.rest.block(inputs, sizes, weighted=True, where="what is added to the sum over the rows")
         factor = absorbed(factor, block)
-        seen = replace(seen, squares=seen.squares + len(block))
+        added = int(np.count_nonzero(block[:, -1]))
+        seen = replace(seen, squares=seen.squares + added, penalised=added > 0)
     return replace(seen, weight=1.0 if plan.weighted else float(after[0])), factor
 
 
@@ -310,9 +317,11 @@ def solution_of(plan: Plan, seen: Seen, factor: Array, theta: Array, left: Array
     F = np.linalg.solve(R / scale, np.eye(p)) / scale[:, None]
     rss = float(left @ left) + float(factor[p, p]) ** 2
     reason = _reason(plan, factor)
+    least, most = seen.roots
+    unlike = plan.data.blocks > 1 and not plan.problem.equations and least != most
     sums = Sums(
         rss, seen.squares, None if reason else seen.spread, reason, seen.weight * rss + seen.constant,
-        plan.rest.blocks > 0, seen.weight, seen.log_weights,
+        seen.penalised or unlike, seen.weight, seen.log_weights,
     )  # fmt: skip
     return Solution(
         theta, "", True, "", 1, 1, 2 * seen.weight * (R.T @ left), condition,

@@ -129,9 +129,16 @@ def decided(node: Node, stated: Parameter, sizes: Mapping[str, int], batch: tupl
             f"but the symbol is declared {declared}" if stated.bounds is None else f"outside its bounds {stated.bounds}"
         )
         raise ArgumentError(f"{name} starts at {default if stated.initial is None else stated.initial}, {given}")
+    single = lower == upper
+    if single.any() and not single.all() and not stated.fixed:
+        raise ArgumentError(
+            f"the bounds of {name} leave one value for {int(single.sum())} of its {single.size} elements: only a whole "
+            "parameter can be fixed; say it as constraints, one Eq for each element"
+        )
+    fixed = stated.fixed or bool(single.all())
     implied = stated.bounds is None and bool(np.isfinite(lower).any() or np.isfinite(upper).any())
     first = np.array(starts.reshape((-1, *shape))[0]) if many else starts
-    return Unknown(symbol, name, first, lower, upper, stated.fixed, implied, starts if many else None)
+    return Unknown(symbol, name, first, lower, upper, fixed, implied, starts if many else None)
 
 
 def _shape(

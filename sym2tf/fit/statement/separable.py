@@ -156,7 +156,7 @@ class _Split:
         length = size_symbol(observations)
         self.ranges = [v for v in graph.order if graph[v].op is iota and graph[v].attributes["size"] == length]
         self.graph = self._with_total(graph)
-        self.cuts = [v for v in self.graph.order if _sums_over(self.graph, v, length)]
+        self.cuts = [v for v in self.graph.order if sums_over(self.graph, v, length)]
         self.above = self._above()
 
     @property
@@ -296,7 +296,7 @@ def _text(graph: Graph, v: int) -> str:
     return graph[v].op.name if origin is None else describe(origin)
 
 
-def _sums_over(graph: Graph, v: int, length: Any) -> bool:
+def sums_over(graph: Graph, v: int, length: Any) -> bool:
     """Whether a node adds up what stands along an axis of this length."""
     node, types = graph[v], [graph[u].type for u in graph.operands(v)]
     if node.op is sum_:
