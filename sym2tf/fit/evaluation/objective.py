@@ -17,6 +17,7 @@ from sym2tf.backends.tensorflow.placement import on_device
 from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import DifferentiationError
 from sym2tf.fit.evaluation.batchcost import batch_cost, given_sizes
+from sym2tf.fit.evaluation.norms import length_of
 from sym2tf.fit.evaluation.residuals import inputs_of
 from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Monitor
@@ -157,7 +158,7 @@ class Objective:
             for i in range(len(sizes))
         ]
         H: Array = np.block(rows)
-        return 0.5 * (H + H.T)
+        return 0.5 * H + 0.5 * H.T
 
     def prepare_product(self) -> bool:
         """Make the program of products of the Hessian with vectors; False where there is no second derivative."""
@@ -197,4 +198,5 @@ def _size(problem: Problem) -> int:
 
 def _summary(answer: tuple[Array, ...]) -> tuple[float, float]:
     value, gradient = answer
-    return float(value), float(np.linalg.norm(gradient))
+    with np.errstate(over="ignore"):  # a search may try points where the gradient is longer than any float
+        return float(value), length_of(gradient)

@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 
 LAST_STEPS = 3
 GRADIENT = 1e-9  # of the scaled problem, whose cost is about 1, where a search ends
+OVERFLOW = "array must not contain infs or NaNs"  # what NumPy says where the linear algebra of a search overflows
 
 
 class Scaled:
@@ -51,12 +52,34 @@ class Scaled:
         return np.nan_to_num(Hv * self.scale / self.unit)
 
     def run(self, method: str, options: dict[str, Any], **derivatives: Any) -> Run:
-        with quietly():
-            answer = optimize.minimize(
-                self.value_and_gradient, self.start, jac=True, method=method, options=options, **derivatives
-            )
-            theta = np.clip(np.asarray(answer.x, np.float64) * self.scale, self.task.low, self.task.high)
-        return Run(theta, int(answer.nit), str(answer.message), bool(answer.success))
+        """Where SciPy's optimiser ends: at the last point that it accepted, where the curvature leaves the floats."""
+        accepted, steps = self.start, 0
+
+        def remember(q: Array) -> None:
+            nonlocal accepted, steps
+            accepted, steps = np.array(q, np.float64), steps + 1
+
+        try:
+            with quietly():
+                answer = optimize.minimize(
+                    self.value_and_gradient,
+                    self.start,
+                    jac=True,
+                    method=method,
+                    options=options,
+                    callback=remember,
+                    **derivatives,
+                )
+        except ValueError as error:
+            if OVERFLOW not in str(error):
+                raise
+            return Run(self._unscaled(accepted), steps, "the curvature is beyond all floats", False)
+        return Run(self._unscaled(answer.x), int(answer.nit), str(answer.message), bool(answer.success))
+
+    def _unscaled(self, q: Array) -> Array:
+        with np.errstate(all="ignore"):
+            theta: Array = np.clip(np.asarray(q, np.float64) * self.scale, self.task.low, self.task.high)
+        return theta
 
 
 def trust_exact(task: Task, theta: Array, most: int) -> Run:
