@@ -69,12 +69,13 @@ def test_the_order_of_curves_does_not_matter(order: list[int]) -> None:
 
 def test_first_steps_in_single_precision_change_no_digit_that_counts(decays: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(batched, "SINGLE_FROM", 1)
-    np.testing.assert_allclose(theta(fit(DECAY, data={x: GRID, y: CURVES}, params=START)), theta(decays), rtol=1e-8)
+    result = fit(DECAY, data={x: GRID, y: CURVES}, params=START, device="CPU:0")
+    np.testing.assert_allclose(theta(result), theta(decays), rtol=1e-8)
 
 
 def test_chunks_change_nothing(decays: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(batched, "MEMORY", 8 * 25 * 7 * 5)  # five fits at once
-    chunked = fit(DECAY, data={x: GRID, y: CURVES}, params=START)
+    chunked = fit(DECAY, data={x: GRID, y: CURVES}, params=START, device="CPU:0")
     np.testing.assert_allclose(theta(chunked), theta(decays), rtol=1e-10)
     np.testing.assert_allclose(chunked.covariance, decays.covariance, rtol=1e-8)
 
@@ -189,7 +190,89 @@ def test_exact_data_are_fitted_exactly() -> None:
     np.testing.assert_allclose(theta(result), TRUE, rtol=1e-10)
 
 
-@pytest.mark.parametrize("option", [{"method": "slsqp"}, {"multistart": 3}, {"batch_size": 8}])
+def test_numpy_and_tensorflow_agree_with_weights_by_fit_and_bounds() -> None:
+    spread = np.where(np.arange(25) % 2, 0.01, 0.03) * np.linspace(1, 2, 12)[:, None]
+    params = {**START, b: Parameter(0.9, bounds=(0.0, 1.0))}
+    ours, theirs = (
+        fit(DECAY, data={x: GRID, y: CURVES}, params=params, sigma=spread, device=device) for device in (None, "CPU:0")
+    )
+    assert "NumPy" in ours.solver
+    assert "TensorFlow on CPU:0" in theirs.solver
+    np.testing.assert_allclose(theta(ours), theta(theirs), rtol=1e-8)
+    np.testing.assert_allclose(ours.covariance, theirs.covariance, rtol=1e-8)
+
+
+MANY = np.random.default_rng(7).uniform((1, 0.5, -1), (3, 2, 1), (1500, 3))
+MANY_GRIDS = GRID * np.linspace(0.9, 1.1, 1500)[:, None]
+MANY_CURVES = MANY[:, :1] * np.exp(-MANY[:, 1:2] * MANY_GRIDS) + MANY[:, 2:]
+MANY_CURVES = MANY_CURVES + 0.01 * np.random.default_rng(8).standard_normal(MANY_CURVES.shape)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("same", [False, True])
+def test_many_fits_in_threads_are_the_single_fits(weighted: bool, same: bool) -> None:
+    grids = GRID if same else MANY_GRIDS
+    sigma = np.linspace(1, 2, 25) * (1 if same else np.linspace(1, 3, 1500)[:, None]) if weighted else None
+    result = fit(DECAY, data={x: grids, y: MANY_CURVES}, params=START, sigma=sigma)
+    assert result.success.all()
+    for k in (0, 749, 750, 1499):
+        own = None if sigma is None else sigma if same else sigma[k]
+        alone = fit(DECAY, data={x: grids if same else grids[k], y: MANY_CURVES[k]}, params=START, sigma=own)
+        np.testing.assert_allclose([result[k].params[p] for p in (a, b, c)], alone.estimates, rtol=1e-8)
+        np.testing.assert_allclose([result[k].stderr[p] for p in (a, b, c)], [alone.stderr[p] for p in (a, b, c)], 1e-7)
+
+
+def test_formulas_that_couple_rows_are_computed_with_the_fits_in_front() -> None:
+    model = a * sp.Sum(sp.exp(-b * X[i]), (i, 0, n - 1)) / n + c
+    k = sp.Symbol("k", integer=True)
+    cost = sp.Sum((Y[k] - (model + a * X[k])) ** 2, (k, 0, n - 1))
+    observed = np.linspace(0, 2, 70)[:, None] * GRID + 1 + 0.01 * np.random.default_rng(3).standard_normal((70, 25))
+    result = fit(cost, data={X: GRID, Y: observed}, params={a: 1.0, c: 0.0, b: Parameter(1.0, fixed=True)})
+    alone = fit(cost, data={X: GRID, Y: observed[33]}, params={a: 1.0, c: 0.0, b: Parameter(1.0, fixed=True)})
+    np.testing.assert_allclose(result[33].params[a], alone.params[a], rtol=1e-8)
+    swing = sp.Sum((Y[k] - sp.sin(b * X[k]) * sp.Sum(sp.exp(-b * X[i]), (i, 0, n - 1))) ** 2, (k, 0, n - 1))
+    seen = np.sin(0.8 * GRID) * np.exp(-0.8 * GRID).sum() + 0.01 * np.random.default_rng(3).standard_normal((70, 25))
+    many, one = (fit(swing, data={X: GRID, Y: curve}, params={b: 0.7}) for curve in (seen, seen[33]))
+    np.testing.assert_allclose(many[33].params[b], one.params[b], rtol=1e-8)
+    np.testing.assert_allclose(many[33].stderr[b], one.stderr[b], rtol=1e-7)
+
+
+def test_a_fit_whose_minimum_is_at_infinity_ends_early_and_says_so() -> None:
+    curves = CURVES.copy()
+    curves[3] = GRID + 0.05 * np.cos(
+        5 * GRID
+    )  # a*(1 - exp(-b*x)) comes the nearer to it the smaller b and the larger a is
+    curves[2] = 1 - np.exp(-GRID) + 0.01 * np.cos(7 * GRID)
+    saturated = sp.Eq(y, a * (1 - sp.exp(-b * x)))
+    with pytest.warns(FitWarning, match="at infinity"):
+        result = fit(saturated, data={x: GRID, y: curves[2:4]}, params={a: 1.0, b: 1.0})
+    assert result.success.tolist() == [True, False]
+    assert result.iterations[1] < 500
+
+
+def test_ill_conditioned_fits_have_the_errors_of_single_fits() -> None:
+    shifted = sp.Eq(y, a * sp.exp(-b * x) + c)
+    grids = GRID / 100  # nearly a straight line: a, b and c are hard to tell apart
+    observed = 2 * np.exp(-grids) + 1 + 1e-7 * np.random.default_rng(11).standard_normal((4, 25))
+    result = fit(shifted, data={x: grids, y: observed}, params={a: 1.9, b: 1.1, c: 1.1})
+    assert result.success.all()
+    for k in range(4):
+        alone = fit(shifted, data={x: grids, y: observed[k]}, params={a: 1.9, b: 1.1, c: 1.1})
+        np.testing.assert_allclose(result[k].stderr[b], alone.stderr[b], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"method": "slsqp"},
+        {"multistart": 3},
+        {"batch_size": 8},
+        {"callbacks": [print]},
+        {"progress": True},
+        {"dtype": "float32"},
+        {"patience": 3},
+    ],
+)
 def test_options_of_a_single_fit_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="single fit"):
         fit(DECAY, data={x: GRID, y: CURVES}, params=START, **option)

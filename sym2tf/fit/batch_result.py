@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sym2tf.backends.levenberg_marquardt import CONVERGED, RUNAWAY, RUNNING, STALLED, UNDEFINED
 from sym2tf.backends.numpy import program
-from sym2tf.backends.tensorflow.batched_lm import CONVERGED, RUNNING, STALLED, UNDEFINED, Ends
 from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError
 from sym2tf.fit.inference.estimates import ByParameter
 from sym2tf.fit.options import Options
@@ -28,19 +28,43 @@ MESSAGES = {
     CONVERGED: "converged",
     RUNNING: "not converged: the limit of iterations is reached",
     STALLED: "not converged: no step lowers the cost, but the gradient is not zero",
+    RUNAWAY: "not converged: the cost hardly falls any more but the parameters still move, as where its minimum is at "
+    "infinity: try another start, or bounds",
     UNDEFINED: "not solved: the cost or a derivative is not finite at the start",
 }
 SINGULAR = "not solved: the data do not determine the parameters"
 SHOWN = 8  # failures that a message names
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Where the fits ended, one row each.
+
+    Attributes:
+        theta: (fits, p).
+        cost: (fits,), sums of squares.
+        gradient: (fits, p), of the costs, where they were computed last.
+        iterations: (fits,).
+        state: (fits,), one of `CONVERGED`, `STALLED`, `UNDEFINED`, `RUNAWAY`, or `RUNNING` at the limit of iterations.
+        products: (fits, p, p), J^T W J where it was computed last; None where it was not.
+    """
+
+    theta: Array
+    cost: Array
+    gradient: Array
+    iterations: Array
+    state: Array
+    products: Array | None = None
+
+
 class Jacobians(Protocol):
     """What gives the uncertainty of the fits when it is asked for."""
 
     freedom: Array
+    no_variance: str
 
-    def inverse_roots(self, theta: Array) -> Array:
-        """(fits, p, p), F with F F^T = (J^T W J)^-1."""
+    def inverses(self, ends: Ends) -> Array:
+        """(fits, p, p), (J^T W J)^-1."""
         ...
 
 
@@ -75,7 +99,8 @@ class BatchFitResult:
         statement: the problem.
         batch: the lengths of the batch axes.
         params: the estimates by symbol or name, (batch..., shape...); NaN where a fit had no solution.
-        stderr, covariance: computed when first asked for; NaN where a fit failed or a parameter is at a bound.
+        stderr, covariance: computed when first asked for; NaN where a fit failed or a parameter is at a bound, and
+            everywhere where `stderr_reason` says why.
         cost, iterations, success: (batch...).
         failed: the places of the fits that have not converged, (failures, axes).
         solver: how they were solved.
@@ -112,16 +137,23 @@ class BatchFitResult:
     @cached_property
     def covariance(self) -> Array:
         """(batch..., p, p): s^2 (J^T W J)^-1, without s^2 where `absolute_sigma` says so."""
-        F = self.jacobians.inverse_roots(self.ends.theta)
+        inverse = self.jacobians.inverses(self.ends)
         freedom = self.jacobians.freedom
         with np.errstate(all="ignore"):
             variance = np.where(freedom > 0, self.ends.cost / freedom, np.nan)
         if self.options.absolute_sigma:
             variance = np.ones_like(variance)
         low, high = self.statement.packed("lower"), self.statement.packed("upper")
+        if self.jacobians.no_variance:
+            variance = np.full_like(variance, np.nan)
         none = (self.ends.state != CONVERGED) | ((self.ends.theta <= low) | (self.ends.theta >= high)).any(1)
-        spread = np.where(none, np.nan, variance)[:, None, None] * (F @ F.swapaxes(1, 2))
+        spread = np.where(none, np.nan, variance)[:, None, None] * inverse
         return spread.reshape(*self.batch, *spread.shape[1:])
+
+    @property
+    def stderr_reason(self) -> str:
+        """Why no fit has standard errors; empty if those that have converged have."""
+        return self.jacobians.no_variance
 
     @property
     def cost(self) -> Array:

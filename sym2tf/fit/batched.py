@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -10,20 +11,34 @@ from typing import Any
 import numpy as np
 
 from sym2tf.autodiff import derivatives
+from sym2tf.backends.levenberg_marquardt import (
+    CAREFUL_DAMPING,
+    CONVERGED,
+    FIRST_DAMPING,
+    PATIENCE,
+    STALLED,
+    UNDEFINED,
+    Measure,
+    State,
+    eliminated,
+)
 from sym2tf.backends.numpy import Program, program
 from sym2tf.backends.tensorflow import batched_lm
-from sym2tf.backends.tensorflow.batched_lm import CONVERGED, STALLED, UNDEFINED, Data, Ends, Model, Stepper
+from sym2tf.backends.tensorflow.batched_lm import Data, Model, Stepper
 from sym2tf.backends.tensorflow.direct import run as run_in_tensorflow
 from sym2tf.errors import ArgumentError, DataError, FitWarning, warn
-from sym2tf.fit.batch_result import BatchFitResult
+from sym2tf.fit.batch_result import BatchFitResult, Ends
 from sym2tf.fit.evaluation.functions import divided
-from sym2tf.fit.evaluation.residuals import run
+from sym2tf.fit.evaluation.residuals import run, why_no_variance
+from sym2tf.fit.evaluation.sidebyside import Products
 from sym2tf.fit.options import Options
 from sym2tf.fit.solvers.linear import RANK_TOLERANCE, power_of_two
+from sym2tf.fit.solvers.sidebyside import groups, in_threads, levenberg_marquardt
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.memo import made
 from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.wording import counted
+from sym2tf.ir.dims import evaluate_size
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.subgraphs import extract
 from sym2tf.passes.hoisting import Split
@@ -34,11 +49,28 @@ Array = np.ndarray[Any, Any]
 MEMORY = 2**28  # bytes of Jacobians at once
 SINGLE_FROM = 200_000
 """Residuals of all fits from which the first steps are taken in float32, in half the time; float64 ends them all."""
+ILL_CONDITIONED = 1e5  # of J^T W J, with columns of unit length, from which its inverse has less than 1e-10 left
 METHODS = (None, "lm", "qr")
+LOOP = "fit one set of data at a time, in a loop, for that"
+SINGLE: Mapping[str, str] = {
+    "multistart": "give each fit a start of its own by arrays of initial values, and fit again those that failed",
+    "batch_size": "all fits are computed in blocks anyway",
+    "validation": LOOP,
+    "patience": LOOP,
+    "checkpoint": LOOP,
+    "tensorboard": LOOP,
+    "likelihood": LOOP,
+    "callbacks": LOOP,
+    "strategy": "name a device",
+    "dtype": "they end in float64; on a device float32 leads the way there by itself",
+    "progress": "there is no line of progress for them; see `iterations` and `run_seconds` of the result",
+}
+"""Options that shape or watch a single search, and what to do instead."""
+OPTIONS = {field.name: field.default for field in dataclasses.fields(Options)}
 
 
 def fit_batch(problem: Problem, structure: Structure, options: Options, began: float) -> BatchFitResult:
-    """All fits of a problem with batch axes: Levenberg-Marquardt in TensorFlow, or QR where the model is linear.
+    """All fits of a problem with batch axes: Levenberg-Marquardt on all at once, or QR where the model is linear.
 
     Bounds are kept by projection. A fit that does not converge is flagged, and the others go on.
 
@@ -59,9 +91,9 @@ def fit_batch(problem: Problem, structure: Structure, options: Options, began: f
     if linear:
         ends, solver = batch.solved_by_qr(), "QR factorisation of each, because the residuals are linear"
     else:
-        with batched_lm.on(options.device):
-            ends = batch.solved_by_steps(options.max_iterations)
-        solver = "Levenberg-Marquardt on all at once, in TensorFlow, with the symbolic Jacobian"
+        ends = batch.solved_by_steps(options.max_iterations, options.device)
+        where = "NumPy, by all cores" if options.device is None else f"TensorFlow on {options.device}"
+        solver = f"Levenberg-Marquardt on all at once, in {where}, with the symbolic Jacobian"
     finished = time.perf_counter()
     result = BatchFitResult(problem, structure, options, ends, batch, solver, prepared - began, finished - prepared)
     if len(result.failed):
@@ -82,10 +114,9 @@ def _require_squares(problem: Problem, structure: Structure, options: Options) -
         )
     if options.method == "qr" and structure.kind != "linear least squares":
         raise ArgumentError("method='qr' needs residuals linear in the parameters; these are not")
-    single = {"multistart": None, "batch_size": None, "validation": None, "checkpoint": None, "likelihood": False}
-    for name, default in single.items():
-        if getattr(options, name) is not default:
-            raise ArgumentError(f"{name} is for a single fit; the data have batch axes {problem.batch}")
+    for name, instead in SINGLE.items():
+        if getattr(options, name) != OPTIONS[name]:
+            raise ArgumentError(f"{name} is for a single fit; the data have batch axes {problem.batch}: {instead}")
 
 
 class Batch:
@@ -105,7 +136,7 @@ class Batch:
             value = _given(problem, name)
             if value is not None:
                 self.arrays[name] = self._flat(value, self.ranks[name])
-        self.root, self.freedom = self._weighting()
+        self.root, self.freedom, self.no_variance = self._weighting()
 
     def _flat(self, array: Array, rank: int) -> Array:
         """Without batch axes as it is, else `(fits, core...)`."""
@@ -114,9 +145,11 @@ class Batch:
             return array
         return np.broadcast_to(array, (*self.problem.batch, *core)).reshape(self.fits, *core)
 
-    def _weighting(self) -> tuple[Array | None, Array]:
-        """Roots of the weights (fits or 1, rows), None where all are equal to 1, and the degrees of freedom."""
+    def _weighting(self) -> tuple[Array | None, Array, str]:
+        """Roots of the weights (fits or 1, rows), None where all are equal to 1, the degrees of freedom, and why the
+        squares have no common variance (empty if they have)."""
         assert self.structure.weights is not None
+        assert self.structure.residuals is not None
         types = [self.structure.weights[v].type for v in self.structure.weights.outputs.values()]
         parts = [
             self._flat(part, type.rank).reshape(
@@ -138,7 +171,9 @@ class Batch:
                 f"{counted(self.count, 'parameter')} but only {counted(int(used.min()), 'observation')}{where}: "
                 "too few to determine the parameters"
             )
-        return None if (weights == 1).all() else np.sqrt(weights), used - self.count
+        problem, graph = self.problem, self.structure.residuals
+        no_variance = "" if problem.equations else why_no_variance(problem, graph, weights)
+        return None if (weights == 1).all() else np.sqrt(weights), used - self.count, no_variance
 
     def index(self, k: int) -> Any:
         """Fit `k` by its place along the batch axes."""
@@ -147,7 +182,9 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        return sum(prod(shape) for shape in self._stepper("float64").shapes[: self.blocks])
+        """Residuals of one fit."""
+        types = [self.graph[v].type for v in self.graph.outputs.values()][: self.blocks]
+        return sum(prod(evaluate_size(d, self.problem.bound) for d in type.shape) for type in types)
 
     def _stepper(self, dtype: str) -> Stepper:
         bound, bounded = self.problem.bound, self.problem.bounded
@@ -158,9 +195,15 @@ class Batch:
             tuple(sorted(bound.items())),
             tuple(u.initial.shape for u in self.problem.free),
         )
-        parameters = tuple((u.name, u.initial.shape) for u in self.problem.free)
         rest = self._parts.rest
-        return made(rest, key, lambda: Stepper(Model(rest, self.blocks, parameters, bound), dtype, bounded=bounded))
+        return made(
+            rest, key, lambda: Stepper(Model(rest, self.blocks, self.parameters, bound), dtype, bounded=bounded)
+        )
+
+    @property
+    def parameters(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Name and core shape of each."""
+        return tuple((u.name, u.initial.shape) for u in self.problem.free)
 
     @property
     def _parts(self) -> Split:
@@ -180,24 +223,63 @@ class Batch:
 
     # Levenberg-Marquardt ------------------------------------------------------------------------------------------
 
-    def solved_by_steps(self, most: int) -> Ends:
-        """Where Levenberg-Marquardt ends, chunk by chunk."""
+    def solved_by_steps(self, most: int, device: str | None) -> Ends:
+        """Where Levenberg-Marquardt ends: in NumPy, or in TensorFlow on a device that is named.
+
+        Fits that come to nothing in steps that are nearly those of Gauss and Newton begin again with shorter ones.
+        """
+
+        def found(places: Array, most: int, damping: float) -> State:
+            if device is None:
+                work = lambda part: self._in_numpy(places[part], most, damping)
+                parts = in_threads(work, groups(len(places)))
+            else:
+                with batched_lm.on(device):
+                    parts = [self._in_tensorflow(places[part], most, damping) for part in self.chunks(len(places))]
+            return State(*(np.concatenate(pieces, axis=-1) for pieces in zip(*parts, strict=True)))
+
+        ends = found(np.arange(self.fits), min(most, PATIENCE), FIRST_DAMPING)
+        left = np.flatnonzero((ends.ended != CONVERGED) & (ends.ended != UNDEFINED))
+        if len(left) and most > PATIENCE:
+            again = found(left, most - PATIENCE, CAREFUL_DAMPING)
+            better = (again.ended == CONVERGED) | (again.products[-1, -1] <= ends.products[-1, -1, left])
+            again.iterations[:] += ends.iterations[left]
+            for whole, part in zip(ends, again, strict=True):
+                whole[..., left[better]] = part[..., better]
+            ends.ended[left] = again.ended
+            ends.iterations[left] = again.iterations
+        p = self.count
+        G = ends.products.transpose(2, 0, 1)
+        return Ends(ends.theta.T, G[:, p, p], 2 * G[:, :p, p], ends.iterations, ends.ended, G[:, :p, :p])
+
+    def _in_numpy(self, part: Array, most: int, damping: float) -> State:
+        parts, problem = self._parts, self.problem
+        given = self.inputs(part)
+        if parts.once.outputs:
+            once: Program = made(parts.once, "program", lambda: program(parts.once))
+            needed = {parts.once[v].attributes["name"] for v in parts.once.inputs}
+            given |= once({n: a for n, a in given.items() if n in needed}, problem.bound)
+        names = {parts.rest[v].attributes["name"] for v in parts.rest.inputs}
+        data = {n: a for n, a in given.items() if n in names}
+        products = Products(
+            parts.rest, self.blocks, self.parameters, problem.bound, data, self.root_of(part), len(part)
+        )
+        bounds = (problem.packed("lower")[:, None], problem.packed("upper")[:, None]) if problem.bounded else None
+        return levenberg_marquardt(products, self._starts()[part].T.copy(), bounds, self._measure(part), most, damping)
+
+    def _in_tensorflow(self, part: Array, most: int, damping: float) -> State:
         wide = self._stepper("float64")
         steppers = [wide] if self.fits * self.rows < SINGLE_FROM else [self._stepper("float32"), wide]
-        low, high = self.problem.packed("lower"), self.problem.packed("upper")
-        starts = self._starts()
-        found = [
-            batched_lm.levenberg_marquardt(steppers, starts[part], low, high, self._tensors(part), most)
-            for part in self.chunks()
-        ]
-        return Ends(*(np.concatenate([getattr(ends, name) for ends in found]) for name in Ends.__dataclass_fields__))
+        low, high = (self.problem.packed(name)[:, None] for name in ("lower", "upper"))
+        starts = self._starts()[part].T.copy()
+        return batched_lm.levenberg_marquardt(steppers, starts, low, high, self._tensors(part), most, damping)
 
-    def chunks(self) -> Iterator[slice]:
+    def chunks(self, fits: int) -> Iterator[slice]:
         """Ranges of fits whose Jacobians fit into memory together."""
         step = max(1, MEMORY // (8 * self.rows * (self.count + 4)))
-        yield from (slice(start, min(start + step, self.fits)) for start in range(0, self.fits, step))
+        yield from (slice(start, min(start + step, fits)) for start in range(0, fits, step))
 
-    def _tensors(self, part: slice) -> Data:
+    def _tensors(self, part: Array) -> Data:
         """The data of a range of fits, with what they alone decide computed."""
         split = self._parts
         given = {name: batched_lm.constant(array) for name, array in self.inputs(part).items()}
@@ -210,23 +292,24 @@ class Batch:
         values = {n: x for n, x in {**given, **kept}.items() if n in ranks}
         batched = {n: x for n, x in values.items() if len(x.shape) > ranks[n]}
         shared = {n: x for n, x in values.items() if n not in batched}
-        count = part.stop - part.start
-        root = self.root if self.root is None or len(self.root) == 1 else self.root[part]
-        freedom = np.maximum(np.broadcast_to(self.freedom, (self.fits,))[part], 1).astype(np.float64)
-        magnitude = np.broadcast_to(self._magnitude(part), (count,))
-        return Data(
-            batched,
-            shared,
-            None if root is None else batched_lm.constant(root),
-            batched_lm.constant(freedom),
-            batched_lm.constant(np.ascontiguousarray(magnitude)),
-        )
+        root = self.root_of(part)
+        measure = Measure(*map(batched_lm.constant, self._measure(part)))
+        return Data(batched, shared, None if root is None else batched_lm.constant(root), measure)
 
-    def inputs(self, part: slice) -> dict[str, Array]:
-        """The arrays of a range of fits by name."""
+    def _measure(self, part: Array) -> Measure:
+        """By what the fits of a range are judged."""
+        freedom = np.maximum(np.broadcast_to(self.freedom, (self.fits,))[part], 1).astype(np.float64)
+        return Measure(freedom, np.array(np.broadcast_to(self._magnitude(part), len(freedom))))
+
+    def root_of(self, part: Any) -> Array | None:
+        """The roots of the weights of some fits."""
+        return self.root if self.root is None or len(self.root) == 1 else self.root[part]
+
+    def inputs(self, part: Any) -> dict[str, Array]:
+        """The arrays of some fits by name."""
         return {n: a if a.ndim == self.ranks[n] else a[part] for n, a in self.arrays.items()}
 
-    def _magnitude(self, part: slice) -> Array:
+    def _magnitude(self, part: Array) -> Array:
         """The sum of squares of what each fit observes, (fits,) or (1,); NaN where that cannot be told."""
         model = self.structure.model
         if model is None or self.blocks > 1:
@@ -237,13 +320,13 @@ class Batch:
         values = self._flat(run(observed, self.problem)["observed"], rank)
         values = values[part] if values.ndim > rank else values[None]
         flat = values.reshape(len(values), -1)
-        root = self.root if self.root is None or len(self.root) == 1 else self.root[part]
+        root = self.root_of(part)
         weighted = flat if root is None else flat * root
         return np.asarray(np.square(weighted).sum(1))
 
     # Linear least squares, and what the Jacobian says --------------------------------------------------------------
 
-    def linearised(self, part: slice, theta: Array) -> tuple[Array, Array]:
+    def linearised(self, part: Any, theta: Array) -> tuple[Array, Array]:
         """The Jacobians `(fits, rows, p)` and the residuals `(fits, rows)`, both times the roots of the weights."""
         compute: Program = made(self.graph, "program", lambda: program(self.graph))
         found = list(compute({**self.inputs(part), **self.problem.unpacked(theta)}, self.problem.bound).values())
@@ -255,16 +338,14 @@ class Batch:
             designs.append(np.concatenate(columns, axis=2))
             residuals.append(r)
         J, r = np.concatenate(designs, axis=1), np.concatenate(residuals, axis=1)
-        if self.root is None:
-            return J, r
-        root = self.root if len(self.root) == 1 else self.root[part]
-        return J * root[:, :, None], r * root
+        root = self.root_of(part)
+        return (J, r) if root is None else (J * root[:, :, None], r * root)
 
     def solved_by_qr(self) -> Ends:
         """The minima where residuals are linear in the parameters; NaN where they are not determined."""
         theta, cost = np.empty((self.fits, self.count)), np.empty(self.fits)
         gradient, state = np.empty_like(theta), np.full(self.fits, CONVERGED)
-        for part in self.chunks():
+        for part in self.chunks(self.fits):
             J, r = self.linearised(part, np.zeros((part.stop - part.start, self.count)))
             X, scale, Q, lost = factored(J)
             z = -(X @ (Q.swapaxes(1, 2) @ r[:, :, None]))
@@ -279,14 +360,35 @@ class Batch:
             state[part] = np.where(undefined, UNDEFINED, np.where(lost, STALLED, CONVERGED))
         return Ends(theta, cost, gradient, np.ones(self.fits, np.int64), state)
 
-    def inverse_roots(self, theta: Array) -> Array:
-        """(fits, p, p): F with F F^T = (J^T W J)^-1 at `theta`, NaN where J has not full rank."""
-        roots = np.empty((self.fits, self.count, self.count))
-        for part in self.chunks():
+    def inverses(self, ends: Ends) -> Array:
+        """(fits, p, p): (J^T W J)^-1 at the ends, NaN where J has not full rank.
+
+        From the products themselves where they have digits enough, else from the triangular factors of J.
+        """
+        inverse, left = np.empty((self.fits, self.count, self.count)), np.arange(self.fits)
+        if ends.products is not None:
+            inverse, condition = inverted(ends.products)
+            left = np.flatnonzero(~(condition <= ILL_CONDITIONED))
+        for part in self.chunks(len(left)):
+            some = left[part]
             with np.errstate(all="ignore"):
-                X, scale, _, lost = factored(self.linearised(part, theta[part])[0])
-                roots[part] = np.where(lost[:, None, None], np.nan, X / scale[:, :, None])
-        return roots
+                X, scale, _, lost = factored(self.linearised(some, ends.theta[some])[0])
+                F = X / scale[:, :, None]
+                inverse[some] = np.where(lost[:, None, None], np.nan, F @ F.swapaxes(1, 2))
+        return inverse
+
+
+def inverted(products: Array) -> tuple[Array, Array]:
+    """The inverses of products of columns, (fits, p, p), and the condition numbers of the scaled ones, (fits,)."""
+    p = products.shape[1]
+    A = products.transpose(1, 2, 0)
+    with np.errstate(all="ignore"):
+        length = np.sqrt(np.stack([A[k, k] for k in range(p)]))
+        scaled = A / (length[:, None] * length)
+        unit = np.broadcast_to(np.eye(p)[:, :, None], A.shape)
+        inverse = np.stack(eliminated([np.concatenate([a, e]) for a, e in zip(scaled, unit, strict=True)]))
+        condition = np.sqrt(np.square(scaled).sum((0, 1)) * np.square(inverse).sum((0, 1)))
+        return np.ascontiguousarray((inverse / (length[:, None] * length)).transpose(2, 0, 1)), condition
 
 
 def factored(J: Array) -> tuple[Array, Array, Array, Array]:
