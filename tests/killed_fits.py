@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def resumed(case: str, folder: Path, kills: int, rng: np.random.Generator) -> di
     killed = 0
     for k in range(kills):
         last = int(rng.integers(1, 5 + 7 * k))  # the first falls into the shortest of the fits
-        killed += in_a_fork(lambda last=last: run(case, str(folder), last)) is None
+        killed += in_a_fork(partial(run, case, str(folder), last)) is None
     sizes = [path.stat().st_size for path in folder.glob("*.journal")]
     once, again = (in_a_fork(lambda: run(case, str(folder), None)) for _ in range(2))
     return {"whole": whole, "killed": killed, "sizes": sizes, "resumed": once, "again": again}

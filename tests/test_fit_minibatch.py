@@ -309,6 +309,16 @@ def test_a_dataset_and_a_generator_are_streams() -> None:
     assert np.allclose(numbers(of_dataset), numbers(of_generator), rtol=1e-12)
 
 
+@pytest.mark.parametrize("cost", [LOGISTIC, LOGISTIC / n, sp.Eq(p, a * q + b)], ids=["sum", "mean", "equation"])
+def test_the_cost_of_an_epoch_of_a_stream_is_that_of_all_rows(cost: Any) -> None:
+    data = {x: XS, y: LABELS} if cost.has(x) else {q: XS, p: YS}
+    still = optimizers.gradient_descent(1e-12)  # so that the cost is the same for all batches
+    whole = quietly(cost, data, [a, b], method=still, batch_size=70).cost
+    repeated = quietly(cost, batches_of(data, 70), [a, b], method=still, epochs=2)
+    once = quietly(cost, batches_of(data, 70)(), [a, b], method=still)
+    assert np.allclose([repeated.cost, once.cost, *(s.cost for s in repeated.history)], whole, rtol=1e-7)
+
+
 def test_what_a_stream_that_is_gone_cannot_do_is_said() -> None:
     data = {x: XS, y: LABELS}
     with pytest.raises(DataError, match="only once, and epochs asks for more"):

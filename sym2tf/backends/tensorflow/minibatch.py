@@ -138,8 +138,8 @@ class Training:
 
     Attributes:
         updates: with the variables.
-        total, weight, steps: variables: what the costs of the batches of this epoch add up to, times their rows; these
-            rows; batches so far.
+        total, weight, steps: variables: what the costs of the batches of this epoch add up to, times their rows where
+            they are estimates of the whole; these rows; batches so far.
         run: `(iterator, most) -> (steps made, whether all was finite, whether batches are left)`.
     """
 
@@ -164,6 +164,8 @@ def training(
     evaluate: Callable[[Batch, Sequence[Any]], tuple[Any, Sequence[Any]]],
     bounds: Sequence[tuple[Array, Array] | None],
     layout: Layout,
+    *,
+    summed: bool = False,
 ) -> Training:
     """The steps of an optimiser.
 
@@ -172,6 +174,7 @@ def training(
         evaluate: cost and gradients on a batch at parameters.
         bounds: of each parameter, or None; it is put back between them after each step.
         layout: of the batches.
+        summed: the cost of a batch is the sum over its rows, and no estimate of the whole.
     """
     dtype = updates.parameters[0].dtype
     total, weight, steps = (tf.Variable(0.0, dtype=tf.float64) for _ in range(3))
@@ -190,7 +193,7 @@ def training(
                     low, high = (tf.constant(b, dtype) for b in bound)
                     variable.assign(tf.clip_by_value(variable, low, high))
             rows = tf.cast(tf.shape(batch[counted])[axis], tf.float64)
-            total.assign_add(tf.cast(value, tf.float64) * rows)
+            total.assign_add(tf.cast(value, tf.float64) * (1.0 if summed else rows))
             weight.assign_add(rows)
             steps.assign_add(1.0)
             return tf.constant(True)

@@ -43,10 +43,12 @@ class AtHand:
         reason: why mini-batches are taken.
         wording: what a batch is.
         failed: nothing; of a stream what the user's batches have raised.
+        summed: whether the cost of a batch is the sum over its rows, and no estimate of the whole.
     """
 
     reason = "batch_size asks for it"
     failed = None
+    summed = False
 
     def __init__(self, cost: BatchCost, options: Options) -> None:
         self.cost, self.options = cost, options
@@ -86,6 +88,7 @@ class Streamed:
         reason: why mini-batches are taken.
         wording: what a batch is.
         failed: what the user's batches have raised.
+        summed: whether the cost of a batch is the sum over its rows, and no estimate of the whole.
     """
 
     reason = "the data come in batches and the model is not linear"
@@ -102,6 +105,7 @@ class Streamed:
         self.cost, self.stream = cost, stream
         self._use = "factor" if cost.problem.equations else cost.use_of_count
         self.count = self._counted() if self._use == "needed" else None
+        self.summed = self._use == "factor" and not cost.problem.equations
         self.failed: Exception | None = None
 
     def _counted(self) -> int:

@@ -106,11 +106,10 @@ class Epochs:
             raise
 
     def _close_epoch(self) -> None:
-        """Tell the monitor of an epoch: the mean of the costs of its batches, on the scale of the whole cost."""
-        rows = float(self.trained.weight)
-        cost = float(self.trained.total) / rows
-        if self.problem.equations:
-            cost *= rows
+        """Tell the monitor of an epoch: what the costs of its batches say about the whole cost."""
+        cost = float(self.trained.total)
+        if not (self.source.summed or self.problem.equations):
+            cost /= float(self.trained.weight)
         self.trained.total.assign(0.0)
         self.trained.weight.assign(0.0)
         self.epoch, self.position = self.epoch + 1, 0

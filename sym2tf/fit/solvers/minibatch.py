@@ -229,7 +229,7 @@ def train(
             (u.lower, u.upper) if np.isfinite(u.lower).any() or np.isfinite(u.upper).any() else None
             for u in problem.free
         ]
-        trained = training(updates, evaluate, bounds, cost.layout)
+        trained = training(updates, evaluate, bounds, cost.layout, summed=source.summed)
         run = Epochs(problem, options, monitor, source, trained)
         message, stopped = run.through_epochs()
         value, slope = source.whole(run.theta)
