@@ -9,6 +9,9 @@ from sym2tf.api import check, differentiate, generate, keras_loss, load_fit, opt
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import Sym2TFError
 from sym2tf.fit.api import fit
+from sym2tf.fit.batch_result import BatchFitResult
+from sym2tf.fit.inference.prediction import Prediction
+from sym2tf.fit.process.monitor import Step
 from sym2tf.fit.result import FitResult
 from sym2tf.fit.statement.parameters import Parameter
 from sym2tf.frontend.lower import lower
@@ -19,13 +22,16 @@ from sym2tf.training import Training, TrainingStep, train, training_step
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchFitResult",
     "CompiledFunction",
     "FitResult",
     "MaxOver",
     "MinOver",
     "OneHot",
     "Parameter",
+    "Prediction",
     "Simplex",
+    "Step",
     "Sym2TFError",
     "Training",
     "TrainingStep",

@@ -246,6 +246,11 @@ def test_patience_asks_for_validation_data() -> None:
         decay(patience=3)
 
 
+def test_epochs_without_mini_batches_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="give batch_size as well"):
+        decay(epochs=3)
+
+
 def test_validation_data_are_checked_like_data() -> None:
     with pytest.raises(DataError, match="not finite"):
         decay(validation={x: XS, y: np.where(XS > 1, np.nan, 1.0)})

@@ -40,11 +40,13 @@ def monitor_of(problem: Problem, options: Options, validation: Problem | None = 
 
     Raises:
         FitError: the folder of the checkpoint cannot be used.
-        ArgumentError: `patience` without validation data, where nothing goes by epochs.
+        ArgumentError: `patience` without validation data, or `epochs`, where nothing goes by epochs.
         DataError: the validation data ask for parameters of other shapes.
     """
     if options.patience is not None and validation is None and not further:
         raise ArgumentError("patience needs validation=: the cost on the data themselves falls with every step")
+    if options.epochs != 1 and not further:
+        raise ArgumentError("epochs are passes by mini-batches, and nothing asks for these: give batch_size as well")
     watchers: list[Watcher] = []
     line = progress_line(options.progress)
     if line is not None:
