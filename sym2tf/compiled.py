@@ -249,11 +249,11 @@ class CompiledFunction:
         """The `tf.function` to call inside other TensorFlow code; a `GradientTape` sees our derivative."""
         return as_tf_function(self.__call__)
 
-    def to_keras(self, weights: Any, *, inputs: Any = None, **options: Any) -> Any:
+    def to_keras(self, weights: Any = (), *, inputs: Any = None, **options: Any) -> Any:
         """The formula as a layer of Keras: some of its symbols are weights, the others are the inputs.
 
         Args:
-            weights: symbols, bases or names with their initial values: `{a: 1.0, w: np.zeros(3)}`.
+            weights: symbols, bases or names with their initial values: `{a: 1.0, w: np.zeros(3)}`; none by default.
             inputs: the others in the order in which the layer takes them; sorted by name by default.
             options: of every layer: `name`, `trainable`, `dtype` (that of this function by default).
 

@@ -129,13 +129,21 @@ class ExpressionLoss(keras.losses.Loss):
             raise ArgumentError(f"constants has {unused[0]}, which the loss does not contain")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """A loss for each element of the batch."""
+        """A loss for each element of the batch.
+
+        A single column and a vector are the same numbers, as for Keras' own losses.
+
+        Raises:
+            DataError: other numbers of axes, for a formula in plain symbols.
+        """
         y_pred = keras.ops.convert_to_tensor(y_pred)
         y_true = keras.ops.cast(y_true, y_pred.dtype)
+        elementwise = not self.expression.atoms(sp.IndexedBase, sp.MatrixSymbol)
+        if elementwise:
+            y_true, y_pred = _of_one_rank(y_true, y_pred)
         function = self._function(keras.backend.standardize_dtype(y_pred.dtype))
         given: dict[str, Any] = dict(zip(self.sides, (y_true, y_pred), strict=True)) | self.constants
         found = function.function({str(a): given[str(a)] for a in function.arguments})
-        elementwise = not self.expression.atoms(sp.IndexedBase, sp.MatrixSymbol)
         return keras.ops.mean(found, axis=-1) if elementwise and len(found.shape) > 1 else found
 
     def _function(self, dtype: str) -> CompiledFunction:
@@ -152,6 +160,22 @@ class ExpressionLoss(keras.losses.Loss):
             "y_pred": self.sides[1],
             "constants": [[name, value] for name, value in self.constants.items()],
         }
+
+
+def _of_one_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Both with the axes of the longer one, whose last may be a single column: (rows,) and (rows, 1) are no table."""
+    missing = len(y_pred.shape) - len(y_true.shape)
+    if not missing or not len(y_true.shape) or not len(y_pred.shape):
+        return y_true, y_pred
+    longer = y_pred if missing > 0 else y_true
+    if abs(missing) > 1 or longer.shape[-1] != 1:
+        raise DataError(
+            f"y_true has the shape {tuple(y_true.shape)} and y_pred {tuple(y_pred.shape)}: a loss compares element by "
+            "element, so give both the same axes"
+        )
+    if missing > 0:
+        return keras.ops.expand_dims(y_true, -1), y_pred
+    return y_true, keras.ops.expand_dims(y_pred, -1)
 
 
 def _expression(given: Any) -> Any:

@@ -103,6 +103,23 @@ def test_losses_are_those_of_keras(formula: Any, constants: Any, due: Any) -> No
     assert float(again(TRUTH, GUESS)) == float(loss(TRUTH, GUESS))
 
 
+@pytest.mark.parametrize("formula", [ERROR**2, abs(ERROR)])
+def test_a_single_column_and_a_vector_are_the_same_numbers(formula: Any) -> None:
+    loss = sym2tf.keras_loss(formula)
+    due = float(loss(TRUTH[:, 0], GUESS[:, 0]))
+    assert due == pytest.approx(float(np.mean(np.abs(TRUTH[:, 0] - GUESS[:, 0]) ** (2 if formula == ERROR**2 else 1))))
+    assert float(loss(TRUTH[:, 0], GUESS[:, :1])) == pytest.approx(due)
+    assert float(loss(TRUTH[:, :1], GUESS[:, 0])) == pytest.approx(due)
+    with pytest.raises(DataError, match="give both the same axes"):
+        loss(TRUTH[:, 0], GUESS)
+
+
+def test_a_formula_without_weights_is_a_layer_too() -> None:
+    layer = sym2tf.compile(sp.sin(x) ** 2, dtype="float32").to_keras()
+    assert not layer.weights
+    np.testing.assert_allclose(layer(GRID), np.sin(GRID) ** 2, rtol=1e-5)
+
+
 def test_training_with_a_loss_is_training_with_that_of_keras() -> None:
     trained = []
     for loss in (sym2tf.keras_loss(ERROR**2), "mse"):
