@@ -55,7 +55,7 @@ class Scaled:
         """Where SciPy's optimiser ends: at the last point that it accepted, where the curvature leaves the floats."""
         accepted, steps = self.start, 0
 
-        def remember(q: Array) -> None:
+        def remember(q: Array, *_: Any) -> None:  # trust-constr hands over its state too
             nonlocal accepted, steps
             accepted, steps = np.array(q, np.float64), steps + 1
 
