@@ -36,6 +36,7 @@ class Evaluation:
     Attributes:
         shapes: of the outputs, in their order.
         names: of the outputs.
+        key: the names of the free parameters and the sizes: what `plan` depends on beside the graph.
         kept: what was computed once, by the names of the inputs that stand for it.
         call: a function of theta that gives the outputs as they come, inside `np.errstate`; an output that is the
             same along an axis may have length 1 there, or fewer axes.
@@ -45,49 +46,59 @@ class Evaluation:
         """The graph at the data of a problem; `once=False` computes everything in every call, to compare."""
         free = tuple(u.name for u in problem.free)
         bound = tuple(sorted(problem.bound.items()))
-        plan = made(graph, ("evaluation", free, bound, once), lambda: _Plan(graph, set(free), dict(bound), once))
+        self.key = free, bound
+        plan = made(graph, ("evaluation", free, bound, once), lambda: _Plan(graph, problem, once))
         self.plan = plan
         self.names, self.shapes = plan.names, plan.shapes
         given = {**problem.data, **problem.fixed}
-        with np.errstate(all="ignore"):
-            self.kept = plan.keep(given)
+        self.kept = plan.keep(given)
         self.arguments: list[Any] = [
-            None if name in free else plan.cut(name, given[name]) if name in given else self.kept[name]
-            for name in plan.inputs
+            plan.cut(name, given[name]) if name in given else self.kept.get(name) for name in plan.inputs
         ]
-        self._places = _places(problem, plan.inputs)
 
     def bound_to(self, theta: Array) -> list[Any]:
         """The arguments of the kernel at `theta`."""
         arguments = self.arguments.copy()
-        for place, start, stop, shape in self._places:
+        for place, start, stop, shape in self.plan.places:
             arguments[place] = theta[start] if shape is None else theta[start:stop].reshape(shape)
         return arguments
 
+    def bare(self, theta: Array) -> tuple[Any, ...]:
+        """The same as `call`, for whoever has set `np.errstate`, which takes as long as a small formula."""
+        return self.plan.run(*self.bound_to(theta))
+
     def call(self, theta: Array) -> tuple[Any, ...]:
         with np.errstate(all="ignore"):
-            return self.plan.run(*self.bound_to(theta))
+            return self.bare(theta)
 
     def full(self, theta: Array) -> list[Array]:
         """The outputs in full shape; read-only where they are stretched."""
+        return self.stretched(self.call(theta))
+
+    def stretched(self, found: tuple[Any, ...]) -> list[Array]:
+        """Outputs as they come in full shape."""
         return [
             value if np.shape(value) == shape else np.broadcast_to(value, shape)
-            for value, shape in zip(self.call(theta), self.shapes, strict=True)
+            for value, shape in zip(found, self.shapes, strict=True)
         ]
 
 
 class _Plan:
     """What of an evaluation depends on the graph, the names of the parameters and the sizes alone."""
 
-    def __init__(self, graph: Graph, free: set[str], sizes: dict[str, int], once: bool) -> None:
+    def __init__(self, graph: Graph, problem: Problem, once: bool) -> None:
+        free, sizes = {u.name for u in problem.free}, dict(problem.bound)
         quick = made(graph, "optimized", lambda: _optimized(graph))
         parts = divided(quick, free, sizes) if once else split(quick, (), lambda type: False)
         self.rest = parts.rest
-        self.sizes = sizes
         self.inputs = [parts.rest[v].attributes["name"] for v in parts.rest.inputs]
-        self.types = {parts.rest[v].attributes["name"]: parts.rest[v].type for v in parts.rest.inputs}
+        self.places = _places(problem, self.inputs)
+        self._due = {
+            part[v].attributes["name"]: _shape(part[v].type, sizes)
+            for part in (parts.rest, parts.once)
+            for v in part.inputs
+        }
         self._once_inputs = [parts.once[v].attributes["name"] for v in parts.once.inputs]
-        self.types |= {parts.once[v].attributes["name"]: parts.once[v].type for v in parts.once.inputs}
         self._once: Kernel | None = kernel(parts.once, sizes) if parts.once.outputs else None
         self._once_shapes = {name: _shape(parts.once[v].type, sizes) for name, v in parts.once.outputs.items()}
         self.run = kernel(parts.rest, sizes)
@@ -97,7 +108,8 @@ class _Plan:
     def keep(self, given: dict[str, Array]) -> dict[str, Array]:
         if self._once is None:
             return {}
-        values = self._once(*(self.cut(name, given[name]) for name in self._once_inputs))
+        with np.errstate(all="ignore"):
+            values = self._once(*(self.cut(name, given[name]) for name in self._once_inputs))
         return {
             name: scalar_or_array(np.broadcast_to(value, shape))
             for (name, shape), value in zip(self._once_shapes.items(), values, strict=True)
@@ -105,7 +117,7 @@ class _Plan:
 
     def cut(self, name: str, array: Array) -> Any:
         """An input in the shape that the sizes in use ask for; longer data are cut."""
-        due = _shape(self.types[name], self.sizes)
+        due = self._due[name]
         return scalar_or_array(array if array.shape == due else array[tuple(slice(0, d) for d in due)])
 
 

@@ -204,7 +204,8 @@ def _with_errors(found: Inference, F: Array | None) -> Inference:
 def linearise(residuals: Residuals, solution: Solution) -> Linearisation:
     """The linearisation at the solution: the solver's own where it has it."""
     if solution.residual is None or solution.J is None:
-        r, J = residuals.evaluate(solution.theta)
+        with np.errstate(all="ignore"):
+            r, J = residuals.evaluate(solution.theta)
     else:
         r, J = solution.residual, solution.J
     return Linearisation(r, J, residuals.weights, residuals.common, residuals.rows)

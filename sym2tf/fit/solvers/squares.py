@@ -41,18 +41,17 @@ def levenberg_marquardt(task: Task, theta: Array, most: int) -> Run:
         J = task.design(q).T
         return J if is_finite(J) else np.nan_to_num(J)
 
-    with quietly():
-        found, _, info, said, flag = optimize.leastsq(
-            fun,
-            theta,
-            Dfun=transposed,
-            col_deriv=True,
-            full_output=True,
-            ftol=SEARCH_TOLERANCE,
-            xtol=SEARCH_TOLERANCE,
-            gtol=0.0,
-            maxfev=max(min(most, EVALUATIONS * (len(theta) + 1)), 1),
-        )
+    found, _, info, said, flag = optimize.leastsq(  # which warns of nothing with full_output
+        fun,
+        theta,
+        Dfun=transposed,
+        col_deriv=True,
+        full_output=True,
+        ftol=SEARCH_TOLERANCE,
+        xtol=SEARCH_TOLERANCE,
+        gtol=0.0,
+        maxfev=max(min(most, EVALUATIONS * (len(theta) + 1)), 1),
+    )
     return Run(np.asarray(found, np.float64), int(info["nfev"]), " ".join(said.split()), flag in (1, 2, 3, 4))
 
 
@@ -76,9 +75,8 @@ def trust_region_reflective(task: Task, theta: Array, most: int) -> Run:
 
 def lengths_of(J: Array) -> Array:
     """The Euclidean lengths of columns, also of those whose squares leave the range of floats."""
-    with np.errstate(all="ignore"):
-        squares = np.einsum("ij,ij->j", J, J)
-    if ((squares > TINY) & (squares < np.inf)).all():
+    squares = np.einsum("ij,ij->j", J, J)
+    if all(TINY < square < math.inf for square in squares.tolist()):
         return np.sqrt(squares)
     unit = power_of_two(np.abs(J).max(axis=0, initial=0))
     answer: Array = unit * np.sqrt(np.square(J / unit).sum(axis=0))
@@ -133,8 +131,9 @@ def gauss_newton_step(task: Task, theta: Array, noise: float) -> Step:
     r, J = task.residual(theta), task.design(theta)
     if not (is_finite(r) and is_finite(J.T)):
         return Step(np.zeros(len(theta)), np.inf, np.inf, False)
-    lengths = lengths_of(J)
-    unit = np.where(lengths > 0, lengths, 1.0)
+    unit = lengths_of(J)
+    if not unit.all():
+        unit[unit == 0] = 1.0
     stopped = task.active(theta, J.T @ r) if task.bounded else None
     if stopped is None or not stopped.any():
         change, values, V = _shortest(J / unit, r, len(theta))
@@ -145,11 +144,11 @@ def gauss_newton_step(task: Task, theta: Array, noise: float) -> Step:
         solved, values, _ = _shortest(J[:, free] / unit[free], r, len(theta))
         change[free] = solved / unit[free]
         factors, singular = None, bool((values == 0).any())
-    size = np.abs(change)
-    scale = np.abs(theta) + math.sqrt(r.dot(r)) / unit
+    size = abs(change)
+    scale = abs(theta) + math.sqrt(r.dot(r)) / unit
     relative = size / np.maximum(scale, 1e-300)
     left = size / np.maximum(STEP_TOLERANCE * scale + noise / unit, 1e-300)
-    return Step(change, float(relative.max(initial=0)), float(left.max(initial=0)), singular, factors)
+    return Step(change, max(relative.tolist()), max(left.tolist()), singular, factors)
 
 
 def _shortest(A: Array, r: Array, count: int) -> tuple[Array, Array, Array]:
@@ -187,7 +186,6 @@ class Finish:
     inverse_root: tuple[Array, float] | None
 
 
-@np.errstate(all="ignore")
 def gauss_newton(task: Task, theta: Array, most: int, noise: float) -> Finish:
     """Gauss-Newton steps while they get shorter: the last digits, which no search by cost values can see.
 

@@ -45,7 +45,7 @@ class Run:
 
 
 class Task:
-    """A problem to be solved, within limits.
+    """A problem to be solved, within limits; used under `np.errstate`, since a search may go anywhere.
 
     Attributes:
         problem, structure, residuals, options, monitor: as stated, classified, and asked for.
@@ -187,19 +187,17 @@ class Task:
         return self._costs[key]
 
     def _cost(self, theta: Array) -> float:
-        with np.errstate(all="ignore"):
-            if self.squares:
-                r = self.residual(theta)
-                return float(r @ r) * self.factor
-            return self.objective.value_and_gradient(theta)[0]
+        if self.squares:
+            r = self.residual(theta)
+            return float(r.dot(r)) * self.factor
+        return self.objective.value_and_gradient(theta)[0]
 
     def gradient(self, theta: Array) -> Array:
         """The gradient of the cost."""
-        with np.errstate(all="ignore"):
-            if self.squares:
-                gradient: Array = 2 * self.factor * (self.design(theta).T @ self.residual(theta))
-                return gradient if self.unit == 1 else gradient * self.unit * self.unit
-            return self.objective.value_and_gradient(theta)[1]
+        if self.squares:
+            gradient: Array = 2 * self.factor * self.design(theta).T.dot(self.residual(theta))
+            return gradient if self.unit == 1 else gradient * self.unit * self.unit
+        return self.objective.value_and_gradient(theta)[1]
 
     @cached_property
     def has_hessian(self) -> bool:

@@ -30,6 +30,10 @@ def numbers(name: str, value: Any) -> Array:
     Raises:
         DataError: missing, masked or infinite values, with row and column; what is not real numbers; nothing at all.
     """
+    if type(value) is np.ndarray and value.dtype == np.float64 and 0 < value.size <= AT_ONCE:
+        if not np.isfinite(value).all():
+            require_finite(name, value)
+        return value
     if isinstance(value, str | os.PathLike):
         value = mapped(value)
     array = _present(name, value)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from sym2tf.fit.statement.data import Stream
+from sym2tf.fit.statement.data import PastBatches, Stream
 from sym2tf.fit.statement.equations import Equation, Spread
 from sym2tf.fit.statement.parameters import Unknown, unpacked
 from sym2tf.fit.statement.relations import Constraint
@@ -61,24 +62,24 @@ class Problem:
     spreads: Mapping[int, Spread] = field(default_factory=dict)
     ties: Mapping[str, Tie] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
-    stream: Stream | None = None
+    stream: Stream | PastBatches | None = None
 
-    @property
+    @cached_property
     def free(self) -> tuple[Unknown, ...]:
         """The parameters to estimate."""
-        return tuple(u for u in self.unknowns if not u.fixed)
+        return tuple([u for u in self.unknowns if not u.fixed])
 
     @property
     def fixed(self) -> dict[str, Array]:
         """The values of the others."""
         return {u.name: u.initial for u in self.unknowns if u.fixed}
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The elements of the free parameters."""
         return tuple(name for u in self.free for name in u.names)
 
-    @property
+    @cached_property
     def bounded(self) -> bool:
         """Whether a free parameter has a finite bound."""
         return any(np.isfinite(u.lower).any() or np.isfinite(u.upper).any() for u in self.free)
@@ -99,3 +100,11 @@ class Problem:
     def packed(self, attribute: str) -> Array:
         """`initial`, `lower` or `upper` of the free parameters as one flat vector."""
         return np.concatenate([getattr(u, attribute).ravel() for u in self.free])
+
+    def with_numbers(self, data: Mapping[str, Array], unknowns: tuple[Unknown, ...]) -> Problem:
+        """The same statement about other numbers: data and parameters of the same names and shapes."""
+        answer = object.__new__(Problem)
+        vars(answer).update(vars(self), data=data, unknowns=unknowns, names=self.names)
+        for name in ("free", "bounded"):  # they hold numbers
+            vars(answer).pop(name, None)
+        return answer

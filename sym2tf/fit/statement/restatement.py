@@ -33,7 +33,7 @@ class _Remembered(NamedTuple):
     """A statement.
 
     Attributes:
-        problem: as it was stated first.
+        problem: as it was stated first, without its data.
         data: the input node of each key of the data, in order.
         parameters: the input node of each parameter, in order.
     """
@@ -119,7 +119,8 @@ def _remembered(
         return None
     if unknowns != [u.name for u in problem.unknowns]:
         return None
-    return _Remembered(problem, tuple(nodes[n] for n in data), tuple(nodes[n] for n in unknowns))
+    form = replace(problem, data={})
+    return _Remembered(form, tuple(nodes[n] for n in data), tuple(nodes[n] for n in unknowns))
 
 
 def _with_numbers(known: _Remembered, arrays: Mapping[Any, Array], parameters: Mapping[Any, Parameter]) -> Problem:
@@ -131,7 +132,7 @@ def _with_numbers(known: _Remembered, arrays: Mapping[Any, Array], parameters: M
         _with_number(u, p) or decided(node, p, problem.bound, problem.batch)
         for u, node, p in zip(problem.unknowns, known.parameters, parameters.values(), strict=True)
     )
-    return replace(problem, data=data, unknowns=unknowns)
+    return problem.with_numbers(data, unknowns)
 
 
 def _with_number(before: Unknown, p: Parameter) -> Unknown | None:
