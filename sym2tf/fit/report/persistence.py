@@ -80,7 +80,7 @@ def load(path: Any, roots: Mapping[str, Any]) -> Any:
     target = _path(path)
     try:
         with zipfile.ZipFile(target) as archive:
-            document = _document(archive, target)
+            document = _document(archive)
             arrays = _Arrays(archive)
             reader = Reader(read_expressions(document.get("expressions")), arrays, {**RECORDS, **roots})
             return reader.root(document.get("root"), document.get("derived", {}), roots)
@@ -129,7 +129,7 @@ def _member(k: int) -> str:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def _document(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+def _document(archive: zipfile.ZipFile) -> dict[str, Any]:
     names = archive.namelist()
     strange = [n for n in names if n != DOCUMENT and n not in {_member(k) for k in range(len(names))}]
     if DOCUMENT not in names or strange or len(set(names)) != len(names):

@@ -30,7 +30,7 @@ from sym2tf.fit.solvers.linear import (
     solve_least_squares,
     undetermined,
 )
-from sym2tf.fit.solvers.solution import Solution, scaled_eigen
+from sym2tf.fit.solvers.solution import Solution, at_bounds, scaled_eigen
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.problem import Problem
 from sym2tf.lazy import lazy
@@ -130,7 +130,6 @@ def _bounded_linear(
     )
     theta = np.clip(answer.x / scale, low, high)
     r, J = residuals.evaluate(theta)
-    stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
     return replace(
         free,
         theta=theta,
@@ -142,7 +141,7 @@ def _bounded_linear(
         inverse_root=None,
         residual=r,
         J=J,
-        at_bounds=stopped,
+        at_bounds=at_bounds(problem, theta),
     )
 
 

@@ -11,7 +11,7 @@ from sym2tf.errors import DataError, FitError
 from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.solvers.one_pass import Seen, passed, planned, solution_of
-from sym2tf.fit.solvers.solution import Solution
+from sym2tf.fit.solvers.solution import Solution, at_bounds
 from sym2tf.fit.statement.batches import checked_batches
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.problem import Problem
@@ -85,10 +85,9 @@ def solve_by_passes(problem: Problem, structure: Structure, options: Options, mo
         near = np.isfinite(bound) & (np.abs(theta - bound) <= AT_BOUND * np.maximum(np.abs(theta), 1))
         theta[near] = bound[near]
     seen, factor, number = through(theta)
-    stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
     batched = counted(number, "batch", "batches")
     return replace(
-        solution_of(first, seen, factor, theta, factor[:p, p], stopped),
+        solution_of(first, seen, factor, theta, factor[:p, p], at_bounds(problem, theta)),
         solver=f"trust region reflective (SciPy) with one pass over {seen.rows} rows in {batched} for each evaluation, "
         f"because method={options.method!r} asks for it",
         success=bool(found.success),

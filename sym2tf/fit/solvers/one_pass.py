@@ -15,7 +15,7 @@ from sym2tf.errors import ArgumentError, DataError, FitWarning, ShapeError, Subs
 from sym2tf.fit.evaluation.blocks import Run, Squares, nothing, running, squares_of
 from sym2tf.fit.options import Options
 from sym2tf.fit.solvers.linear import STEPS_AT_BOUNDS, WARNED_FOR, power_of_two, require_rank
-from sym2tf.fit.solvers.solution import Solution, Sums
+from sym2tf.fit.solvers.solution import Solution, Sums, at_bounds
 from sym2tf.fit.solvers.triangle import absorbed
 from sym2tf.fit.statement.batches import checked_batches
 from sym2tf.fit.statement.classify import Structure
@@ -290,7 +290,7 @@ def _minimum(plan: Plan, seen: Seen, factor: Array, solver: str) -> Solution:
         bounds = low * scale / unit, high * scale / unit
         found = optimize.lsq_linear(R / scale, -q / unit, bounds, "bvls", tol=1e-14, max_iter=STEPS_AT_BOUNDS)
         theta = np.clip(found.x * (unit / scale), low, high)
-        stopped = tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
+        stopped = at_bounds(problem, theta)
         because = "because a bound excludes the free minimum"
         solver = f"bounded least squares (scipy.optimize.lsq_linear), {because}; {solver}"
     solution = solution_of(plan, seen, factor, theta, R @ theta + q, stopped)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sym2tf.fit.solvers.linear import power_of_two
+from sym2tf.fit.statement.problem import Problem
 
 Array = np.ndarray[Any, Any]
 
@@ -104,6 +105,12 @@ class Solution:
     minima: tuple[Minimum, ...] = ()
     cost: float | None = None
     linearised: tuple[Array, float] | None = field(default=None, repr=False)
+
+
+def at_bounds(problem: Problem, theta: Array) -> tuple[str, ...]:
+    """The parameters that stand exactly at a bound."""
+    low, high = problem.packed("lower"), problem.packed("upper")
+    return tuple(n for n, x, a, b in zip(problem.names, theta, low, high, strict=True) if x in (a, b))
 
 
 def scaled_eigen(H: Array) -> tuple[Array, Array, Array]:
