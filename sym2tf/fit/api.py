@@ -103,7 +103,7 @@ def fit(
         multistart: how many starts to try, drawn around the initial values and within the bounds; the best is kept.
         max_iterations: after which an iterative solver gives up.
         batch_size: rows of a mini-batch, for stochastic optimisation of data that are at hand as a whole.
-        epochs: passes over the data by mini-batches.
+        epochs: passes over the data by mini-batches; no other solver knows them.
         validation: data like `data`, on which the cost is followed, for `patience`; or a fraction (0.2) of the
             observations, drawn at random by `seed`, which the fit then does not see.
         patience: steps (epochs) without a better cost on `validation` after which the fit stops, with the parameters
@@ -121,7 +121,8 @@ def fit(
 
     Returns:
         A `FitResult`; look at `success` where the cost is not quadratic. A `BatchFitResult` where data have axes in
-        front of those that the cost uses.
+        front of those that the cost uses. Which one it is depends on the data, so no type can say it:
+        `assert isinstance(result, BatchFitResult)` tells a type checker.
 
     Warns:
         FitWarning: the solver has not converged; says why and what to try.
@@ -160,9 +161,8 @@ def fit(
     start = time.perf_counter()
     if isinstance(params, FitResult):
         params = started_from(params)
-    problem = stated(
-        cost, data, params, loss=loss, sigma=sigma, weights=weights, constraints=constraints, maximize=maximize
-    )
+    how = {"loss": loss, "sigma": sigma, "weights": weights, "constraints": constraints, "maximize": maximize}
+    problem = stated(cost, data, params, **how)
     if likelihood:
         require_likelihood(problem)
     if problem.batch:
@@ -171,16 +171,7 @@ def fit(
     if isinstance(validation, float):
         problem, watched = held_out(problem, validation, seed)
     elif validation is not None:
-        watched = stated(
-            cost,
-            validation,
-            params,
-            loss=loss,
-            sigma=sigma,
-            weights=weights,
-            constraints=constraints,
-            maximize=maximize,
-        )
+        watched = stated(cost, validation, params, **how)
     with monitor_of(problem, of_this_worker(problem, options), watched, **kept_with(problem, options)) as monitor:
         return _fitted(problem, options, monitor, start)
 
