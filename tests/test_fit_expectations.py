@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 import sympy as sp
+from scipy.optimize import minimize
 
-from sym2tf import fit, losses
-from sym2tf.errors import ArgumentError, DataError
+from sym2tf import Parameter, fit, losses
+from sym2tf.errors import ArgumentError, DataError, FitError, SingularProblemError
+from sym2tf.fit.evaluation.norms import length_of
 from sym2tf.fit.solvers.quiet import quietly
 
 n, k = sp.symbols("n k", integer=True, positive=True)
@@ -115,3 +118,109 @@ def test_constraints_that_matter_are_not_forgotten() -> None:
     held = fit(model, data, {a: 1, b: 0.5}, constraints=[a <= 2 * b])
     assert held.params[a] == pytest.approx(2 * held.params[b], rel=1e-9)
     assert "SLSQP" in held.solver
+
+
+# Medians and quantiles ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("level", "tolerance"), [(0.5, 1e-5), (0.3, 0.03), (0.9, 0.03)])
+def test_standard_errors_of_quantiles_are_those_of_statsmodels(level: float, tolerance: float) -> None:
+    # for levels other than a half, statsmodels goes by the sign of residuals that are zero but for rounding
+    rng = np.random.default_rng(0)
+    xs = np.linspace(0, 3, 200)
+    ys = 1 + 2 * xs + rng.normal(size=200) * (1 + xs)
+    due = sm.QuantReg(ys, sm.add_constant(xs)).fit(q=level, p_tol=1e-10, max_iter=5000)
+    result = fit({y: a + b * x}, {x: xs, y: ys}, [a, b], loss="absolute" if level == 0.5 else losses.quantile(level))
+    np.testing.assert_allclose(result.estimates, due.params, rtol=1e-5)
+    np.testing.assert_allclose(result.standard_errors, due.bse, rtol=tolerance)
+    assert "QuantReg" in result.summary()
+
+
+CURVES = [
+    (a * sp.exp(b * x), lambda t: 2 * np.exp(0.5 * t)),
+    (a * (1 - sp.exp(-b * x)), lambda t: 5 * (1 - np.exp(-0.8 * t))),
+    (a * x / (b + x), lambda t: 4 * t / (t + 0.7)),
+]
+
+
+@pytest.mark.parametrize(("model", "true"), CURVES, ids=lambda m: str(m) if isinstance(m, sp.Expr) else "")
+@pytest.mark.parametrize("level", [0.5, 0.8])
+def test_quantiles_of_nonlinear_models_are_minima(model: sp.Expr, true: Any, level: float) -> None:
+    xs = np.linspace(0, 3, 120)
+    ys = true(xs) + 0.3 * np.random.default_rng(1).standard_t(2, size=120)
+    result = fit({y: model}, {x: xs, y: ys}, {a: 1, b: 1}, loss=losses.quantile(level))
+    assert result.success
+    assert "no step within the trust region lowers the cost" in result.message
+    curve = sp.lambdify((a, b, x), model)
+
+    def cost(theta: np.ndarray[Any, Any]) -> float:
+        e = ys - curve(*theta, xs)
+        return float(np.where(e > 0, level * e, (level - 1) * e).sum())
+
+    found = minimize(cost, result.estimates * 1.05, method="Nelder-Mead", options={"xatol": 1e-11, "fatol": 1e-12})
+    assert result.cost == pytest.approx(cost(result.estimates), rel=1e-12)
+    assert result.cost <= found.fun * (1 + 1e-12)
+    assert result.stderr is not None
+
+
+def test_a_median_that_goes_through_all_points_has_no_standard_errors() -> None:
+    result = fit({y: a + b * x}, {x: LINE_X, y: 1 + 2 * LINE_X}, [a, b], loss="absolute")
+    assert result.stderr is None
+    assert "bootstrap" in result.stderr_reason
+
+
+def test_residuals_that_are_not_defined_at_the_start_are_named() -> None:
+    with pytest.raises(FitError, match="at the start values"):
+        fit({y: a * sp.log(b) + x}, {x: LINE_X, y: LINE_Y}, {a: 1, b: 0}, loss="absolute")
+
+
+# Newton's method for any smooth cost ----------------------------------------------------------------
+
+
+def test_newton_takes_several_steps_where_the_cost_is_not_quadratic() -> None:
+    result = fit((a - 1) ** 4 + (b - a) ** 2 + sp.exp(b), None, {a: 0, b: 0}, method="newton")
+    due = minimize(
+        lambda q: (q[0] - 1) ** 4 + (q[1] - q[0]) ** 2 + np.exp(q[1]), [0, 0], method="BFGS", options={"gtol": 1e-9}
+    )
+    assert result.success
+    np.testing.assert_allclose(result.estimates, due.x, rtol=1e-6)
+    assert "Newton's method" in result.solver
+
+
+def test_newton_does_not_know_bounds() -> None:
+    with pytest.raises(ArgumentError, match="method='newton' does not fit here: the parameters have bounds"):
+        fit((a - 1) ** 4 + (b - a) ** 2, None, {a: Parameter(0, bounds=(0, 1)), b: 0}, method="newton")
+
+
+# Limits of models, and of floats --------------------------------------------------------------------
+
+
+def test_a_search_that_runs_away_says_where_to() -> None:
+    model, data = {y: a * (1 - sp.exp(-b * x))}, {x: LINE_X, y: 2 * LINE_X}
+    with pytest.raises(FitError, match=r"no minimum: the cost still falls as b .* goes to 0 and a .* grows") as said:
+        fit(model, data, {a: 1, b: 1})
+    assert not isinstance(said.value, SingularProblemError)
+
+
+def test_what_the_data_do_not_determine_is_still_named() -> None:
+    with pytest.raises(SingularProblemError, match="do not determine"):
+        fit({y: a * b * sp.exp(-x)}, {x: LINE_X, y: 2 * np.exp(-LINE_X) + 0.1}, {a: 1, b: 1})
+
+
+@pytest.mark.parametrize("size", [1e140, 1e-140])
+def test_norms_of_huge_gradients_are_numbers(size: float) -> None:
+    ys = 3 * np.exp(-LINE_X) * (1 + 0.01 * np.sin(9 * LINE_X))
+    small = fit({y: a * sp.exp(-b * x)}, {x: LINE_X, y: ys}, {a: 1, b: 0.5})
+    large = fit({y: a * sp.exp(-b * x)}, {x: LINE_X, y: ys * size}, {a: size, b: 0.5})
+    assert large.success
+    assert 0 < large.gradient_norm < np.inf
+    assert "inf" not in large.message
+    np.testing.assert_allclose(large.estimates / [size, 1], small.estimates, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("vector", "due"),
+    [([3e200, 4e200], 5e200), ([3e-200, -4e-200], 5e-200), ([0.0], 0.0), ([], 0.0), ([1.0, np.inf], np.inf)],
+)
+def test_lengths_do_not_overflow(vector: list[float], due: float) -> None:
+    assert length_of(np.array(vector)) == pytest.approx(due, rel=1e-15)

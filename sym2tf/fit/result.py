@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError, FitError
+from sym2tf.fit.evaluation.norms import length_of
 from sym2tf.fit.inference import intervals, quality
 from sym2tf.fit.inference.bootstrap import Bootstrap
 from sym2tf.fit.inference.estimates import ByParameter, Tied, by_parameter, tied_estimates
@@ -277,7 +278,7 @@ class FitResult:
     def gradient_norm(self) -> float:
         """Of the cost at the estimates, over the parameters that no bound stops."""
         stopped = np.isin(self.names, self.at_bounds)
-        return float(np.linalg.norm(self.solution.gradient[~stopped]))
+        return length_of(self.solution.gradient[~stopped])
 
     @property
     def model(self) -> Model | None:

@@ -15,7 +15,9 @@ from sym2tf.errors import ArgumentError, DifferentiationError, FitError
 from sym2tf.fit.evaluation.residuals import evaluators
 from sym2tf.fit.inference.influence import DETERMINED, leverage_of
 from sym2tf.fit.inference.least_squares import Inference, Linearisation, count_held, inverse_root_at, spread, unusable
+from sym2tf.fit.inference.quantile import meat_of
 from sym2tf.fit.inference.scores import contributions
+from sym2tf.fit.solvers.linear_program import slopes
 from sym2tf.fit.solvers.robust_loss import Curve
 from sym2tf.fit.solvers.solution import Solution
 from sym2tf.fit.statement.classify import Structure
@@ -118,6 +120,9 @@ def infer_from_loss(problem: Problem, structure: Structure, solution: Solution, 
         reason = f"{n} observations leave no degrees of freedom"
     if reason:
         return replace(inference, no_stderr=reason)
+    prices = slopes(loss)
+    if prices is not None:
+        return _of_quantile(u, J, solution, inference, prices[0] / (prices[0] + prices[1]))
     try:
         _, first, second = Curve(loss).at(u)
     except DifferentiationError:
@@ -136,4 +141,23 @@ def infer_from_loss(problem: Problem, structure: Structure, solution: Solution, 
         errors="of an M-estimator (Huber's H1)",
         condition=condition,
         normal=True,
+    )
+
+
+def _of_quantile(u: Array, J: Array, solution: Solution, inference: Inference, level: float) -> Inference:
+    """The statistics of a regression quantile (of a median, for absolute values)."""
+    root = None if solution.active is not None else meat_of(u, J, solution.theta, level)
+    if root is None:
+        reason = "the density of the residuals at the quantile cannot be told; bootstrap() gives standard errors"
+        return replace(inference, no_stderr=reason)
+    names = tuple(f"parameter {k}" for k in range(J.shape[1]))
+    F, condition = inverse_root_at(J, None, names)
+    covariance, stderr = spread(F @ _root((J @ F) * root[:, None]))
+    return replace(
+        inference,
+        covariance=covariance,
+        stderr=stderr,
+        no_stderr="",
+        errors="from the density of the residuals at the quantile (Powell's sandwich, as in statsmodels' QuantReg)",
+        condition=condition,
     )

@@ -23,6 +23,7 @@ from sym2tf.fit.solvers.direct import solve_linear, solve_quadratic
 from sym2tf.fit.solvers.full_passes import is_by_passes, solve_by_passes
 from sym2tf.fit.solvers.large import is_large, solve_large
 from sym2tf.fit.solvers.linear_program import solve_linear_program
+from sym2tf.fit.solvers.linear_programs import solve_linear_programs
 from sym2tf.fit.solvers.minibatch import is_stochastic, solve_minibatch, solve_streamed
 from sym2tf.fit.solvers.multistart import from_all, starts
 from sym2tf.fit.solvers.smooth import l_bfgs_b, trust_exact, trust_krylov
@@ -161,6 +162,13 @@ SOLVERS = (
         _smooth_because,
     ),
     Solver(
+        "newton",
+        "Newton's method with the symbolic Hessian, its steps held within a trust region (SciPy's trust-exact)",
+        trust_exact,
+        _first(_related, _bounded, _few),
+        _never,
+    ),
+    Solver(
         "trust-krylov",
         "trust region with products of the symbolic Hessian with vectors (SciPy's trust-krylov)",
         trust_krylov,
@@ -188,10 +196,11 @@ RESORTS = ("varpro", "lm", "trust-exact", "l-bfgs-b", "trust-constr")  # where t
 DIRECT = {  # what solves in one step -> of what
     "qr": "sums of squares of residuals that are linear in the parameters",
     "exact": "sums of squares of residuals that are linear in the parameters",
-    "newton": "costs that are quadratic in the parameters",
+    "newton": "costs that are quadratic in the parameters (others take several steps)",
 }
 
 
+@np.errstate(all="ignore")
 def solve(
     problem: Problem, structure: Structure, residuals: Residuals | None, options: Options, monitor: Monitor
 ) -> Solution:
@@ -221,7 +230,8 @@ def solve(
         if found is not None:
             return found
     if problem.loss is not None and options.method is None:
-        program = solve_linear_program(Task(problem, structure, residuals, options, monitor))
+        task = Task(problem, structure, residuals, options, monitor)
+        program = solve_linear_program(task) or solve_linear_programs(task)
         if program is not None:
             return program
     loose = any(u.implied for u in problem.free)
@@ -259,7 +269,7 @@ def _directly(
         if found is None and method is not None:
             raise ArgumentError("method='newton' does not fit here: a bound excludes the minimum. Leave method out")
         return found
-    if method is not None:
+    if method not in (None, "newton"):
         raise ArgumentError(
             f"method={method!r} does not fit here: it is for {DIRECT[method]}, and this is a problem of the class "
             f"{structure.kind}. Leave method out"
@@ -282,7 +292,9 @@ def _iteratively(task: Task) -> Solution:
         found = None if simpler is None else descend_loosely(task, simpler.search, theta)
         return found or descend(task, chosen.search, lambda: [other.search for other in others()], theta)
 
-    theta = np.clip(task.problem.packed("initial"), task.low, task.high)
+    theta = task.problem.packed("initial")
+    if task.bounded:
+        theta = np.clip(theta, task.low, task.high)
     count = task.options.multistart
     found = None if count is None else from_all(task, starts(task, count, task.options.seed), descent)
     end = descent(theta) if found is None else found.best

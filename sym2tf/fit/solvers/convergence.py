@@ -21,6 +21,7 @@ CORNERS = {  # name of an operation -> what the user wrote
     "ceiling": "ceiling",
     "mod": "Mod",
 }
+FAR = 1e3  # times the start, from which a parameter has run away if another has vanished as much
 SMOOTHER = {
     "Abs": "write sqrt(r**2 + eps) for Abs(r), or use a Huber loss",
     "Max": "write log(1 + exp(k*r))/k for Max(r, 0)",
@@ -47,6 +48,9 @@ def cause_of_failure(
             f"{meanwhile}the cost still falls as the parameters grow without end, so it has no minimum "
             "(are two classes perfectly separated?): add a penalty, or bounds"
         )
+    ran = runaway(problem, theta)
+    if ran and stopped.startswith("the limit"):
+        return f"{stopped} while there seems to be no minimum: {ran}"
     corners = _corners(objective)
     if stopped.startswith("the limit"):
         text = stopped
@@ -69,6 +73,28 @@ def cause_of_failure(
         return text
     starts = ", ".join([f"{u.name}: ..." for u in problem.free[:6]])
     return f"{text}; start values were all 0 (the default): give params={{{starts}}}"
+
+
+def runaway(problem: Problem, theta: Array) -> str:
+    """What has grown and what has gone to zero on the way, if both have: a limit of the model, which is no point of it.
+
+    Both are told from where they began; searches only go where the cost is lower.
+    """
+    start = np.abs(problem.packed("initial"))
+    size = np.abs(theta)
+    bound = np.isfinite(problem.packed("lower")) | np.isfinite(problem.packed("upper"))
+    grown = (size > FAR * np.maximum(start, 1)) & ~bound
+    gone = (size > 0) & (size < np.where(start > 0, start, 1) / FAR) & ~bound
+    if not (grown.any() and gone.any()):
+        return ""
+    more, less = (
+        ", ".join([f"{n} (to {x:.3g})" for n, x, is_so in zip(problem.names, theta, which, strict=True) if is_so][:4])
+        for which in (grown, gone)
+    )
+    return (
+        f"the cost still falls as {less} goes to 0 and {more} grows. The data ask for the limit of the model there, "
+        "which has fewer parameters: fit that instead, or give bounds"
+    )
 
 
 def _corners(objective: Objective) -> list[str]:

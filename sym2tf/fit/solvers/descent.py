@@ -10,8 +10,9 @@ import numpy as np
 
 from sym2tf.errors import FitError, SingularProblemError
 from sym2tf.fit.evaluation.nonfinite import explain
+from sym2tf.fit.evaluation.norms import length_of
 from sym2tf.fit.solvers.constrained import Optimality, optimality, polished, relations_of
-from sym2tf.fit.solvers.convergence import cause_of_failure
+from sym2tf.fit.solvers.convergence import cause_of_failure, runaway
 from sym2tf.fit.solvers.linear import power_of_two, require_rank, undetermined
 from sym2tf.fit.solvers.newton import flat_directions, gradient_left, newton_step, off_a_saddle, polish, remaining
 from sym2tf.fit.solvers.solution import Solution, listed
@@ -179,8 +180,8 @@ def solution(task: Task, end: End, solver: str) -> Solution:
     """
     theta, problem = end.theta, task.problem
     gradient = task.gradient(theta)
-    active = task.active(theta, gradient)
-    norm = float(np.linalg.norm(gradient[~active]))
+    active = task.active(theta, gradient) if task.bounded else np.zeros(len(theta), bool)
+    norm = length_of(gradient[~active])
     kkt = end.optimality
     if kkt is not None:
         norm = kkt.residual
@@ -246,6 +247,7 @@ def _require_isolated(task: Task, end: End, free: Array) -> None:
     The gradients of constraints that hold with equality count as rows of the Jacobian.
 
     Raises:
+        FitError: the search has run away.
         SingularProblemError: names what the data do not determine there.
     """
     theta, kkt = end.theta, end.optimality
@@ -265,6 +267,9 @@ def _require_isolated(task: Task, end: End, free: Array) -> None:
             if flat is not None:
                 raise SingularProblemError(undetermined(*flat, task.problem.names))
     except SingularProblemError as error:
+        ran = runaway(task.problem, theta)
+        if ran:
+            raise FitError(f"there is no minimum: {ran}") from None
         raise SingularProblemError(f"{where}: {error}") from None
 
 

@@ -57,15 +57,9 @@ def solve_linear_program(task: Task) -> Solution | None:
     values, jacobian = evaluators(graph, task.problem)
     zero = np.zeros(task.count)
     r, J = task.monitor.ask("whitened residuals and jacobian", zero, lambda: (values(zero), jacobian(zero)))
-    scale, unit = power_of_two(np.sqrt(np.square(J).sum(axis=0))), float(power_of_two(np.abs(r).max(initial=0)))
-    rows = len(r)
-    price = np.concatenate([zero, np.full(rows, prices[0]), np.full(rows, prices[1])])
-    split = sparse.hstack([sparse.csr_array(J / scale), -sparse.eye_array(rows), sparse.eye_array(rows)])
-    limits = [*zip(task.low * scale / unit, task.high * scale / unit, strict=True), *[(0, None)] * (2 * rows)]
-    answer = optimize.linprog(price, A_eq=split, b_eq=-r / unit, bounds=limits, method="highs")
-    if answer.x is None:
+    theta, answer = program_of(r, J, prices, (task.low, task.high))
+    if theta is None:
         raise FitError(f"the linear program of the loss {loss.name} has no solution: {answer.message}")
-    theta = np.clip(answer.x[: task.count] * unit / scale, task.low, task.high)
     theta = _vertex(task, theta, r, J)
     gradient = task.gradient(theta)
     return Solution(
@@ -81,6 +75,27 @@ def solve_linear_program(task: Task) -> Solution | None:
             name for name, x, a, b in zip(task.problem.names, theta, task.low, task.high, strict=True) if x in (a, b)
         ),
     )
+
+
+def program_of(
+    r: Array, J: Array, prices: tuple[float, float], limits: tuple[Array, Array]
+) -> tuple[Array | None, Any]:
+    """The minimum of the sum of the losses of r + J theta within limits, and what HiGHS says.
+
+    Args:
+        r: (rows,).
+        J: (rows, p).
+        prices: of a unit above and below zero.
+        limits: (p,) each; of theta.
+    """
+    rows, p = J.shape
+    scale, unit = power_of_two(np.sqrt(np.square(J).sum(axis=0))), float(power_of_two(np.abs(r).max(initial=0)))
+    low, high = limits
+    price = np.concatenate([np.zeros(p), np.full(rows, prices[0]), np.full(rows, prices[1])])
+    split = sparse.hstack([sparse.csr_array(J / scale), -sparse.eye_array(rows), sparse.eye_array(rows)])
+    bounds = [*zip(low * scale / unit, high * scale / unit, strict=True), *[(0, None)] * (2 * rows)]
+    answer = optimize.linprog(price, A_eq=split, b_eq=-r / unit, bounds=bounds, method="highs")
+    return None if answer.x is None else np.clip(answer.x[:p] * unit / scale, low, high), answer
 
 
 def _linear(task: Task, graph: Any) -> bool:
