@@ -30,6 +30,8 @@ SAMPLE = 50_000  # rows that are fitted first: a start for all of them that few 
 ILL_CONDITIONED = 1e4  # from which standard errors need more digits than products have
 FIRST_DAMPING, NEAR_DAMPING, LEAST_DAMPING, LAST_DAMPING = 1e-3, 1e-8, 1e-14, 1e12
 FINISHED = 1e-10  # of a step, relative to the parameter and to its standard error: it is not taken any more
+CAUTION = 3.0  # times as slow as the last two steps say may be the next ones
+NEAR = 1e-3  # the same for the sample
 NOISE = 1e-12  # of the cost, which sums of squares cannot tell apart
 
 
@@ -78,9 +80,9 @@ def solve_large(
     start = problem.packed("initial")
     every = max(1, rows.rows // SAMPLE)
     few = RowProducts(structure.residuals, problem, residuals.relative_weights, every=every)
-    near, _, first, found = _search(few.at, start, few.rows, options.max_iterations, FIRST_DAMPING)
+    near, _, first, found = _search(few.at, start, few.rows, options.max_iterations, FIRST_DAMPING, NEAR)
     begin, damping = (near, NEAR_DAMPING) if found else (start, FIRST_DAMPING)
-    theta, G, steps, converged = _search(ask, begin, rows.rows, options.max_iterations, damping)
+    theta, G, steps, converged = _search(ask, begin, rows.rows, options.max_iterations, damping, FINISHED)
     steps += first
     if not converged:
         return None
@@ -95,8 +97,8 @@ def solve_large(
         "Levenberg-Marquardt on products of the symbolic Jacobian, added up over blocks of rows by all cores, because "
         f"the residuals are not linear in the parameters, and {counted(rows.rows, 'row')} are many; evaluated by NumPy",
         True,
-        f"converged: the gradient norm is {np.linalg.norm(gradient):.3g}, and the step still to go is below 1e-10 of "
-        "every parameter or of its standard error",
+        f"converged: the gradient norm is {np.linalg.norm(gradient):.3g} before the last step, and the way still to "
+        "go is below 1e-10 of every parameter or of its standard error",
         steps,
         asked,
         gradient,
@@ -116,9 +118,15 @@ def _triangle(G: Array) -> tuple[Array | None, Array]:
         return None, scale
 
 
-def _search(ask: Any, theta: Array, rows: int, most: int, damping: float) -> tuple[Array, Array, int, bool]:
-    """Where Levenberg-Marquardt ends (damping by Nielsen 1999, scaling by Moré 1978), and whether at a minimum."""
-    G, factor = ask(theta), 2.0
+def _search(
+    ask: Any, theta: Array, rows: int, most: int, damping: float, finished: float
+) -> tuple[Array, Array, int, bool]:
+    """Where Levenberg-Marquardt ends (damping by Nielsen 1999, scaling by Moré 1978), and whether at a minimum.
+
+    The last step is taken without an evaluation: steps near a minimum shrink by the same factor each time, at least, so
+    that two of them tell how far it is after the second.
+    """
+    G, factor, before = ask(theta), 2.0, 0.0
     p = len(theta)
     scale = np.zeros(p)
     if not np.isfinite(G).all():
@@ -136,16 +144,20 @@ def _search(ask: Any, theta: Array, rows: int, most: int, damping: float) -> tup
         except np.linalg.LinAlgError:
             return theta, G, step, False
         spread = np.sqrt(cost / max(rows - p, 1) / scale)
-        if (np.abs(way) * (1 + damping) <= FINISHED * (np.abs(theta) + spread)).all():
-            return theta, G, step, True
-        there = ask(theta + way)
         predicted = -float(way @ (2 * g + A @ way))
+        length = float((np.abs(way) * (1 + damping) / (np.abs(theta) + spread)).max())
+        size = float(np.linalg.norm(root * way))
+        if length * (CAUTION * size / before if size * CAUTION < before else 1.0) <= finished:
+            G = G.copy()
+            G[p, p] -= predicted
+            return theta + way, G, step, True
+        there = ask(theta + way)
         # below the noise of sums of squares the slopes at both ends still tell what is gained (trapezoidal rule)
         unclear = predicted <= NOISE * cost
         gained = -float(way @ (g + there[:p, p])) if unclear else float(cost - there[p, p])
         ratio = gained / max(predicted, np.finfo(float).tiny)
         if np.isfinite(there).all() and ratio > 1e-4:
-            theta, G = theta + way, there
+            theta, G, before = theta + way, there, size
             damping, factor = max(damping * float(np.clip(1 - (2 * ratio - 1) ** 3, 1 / 3, 2)), LEAST_DAMPING), 2.0
         else:
             damping, factor = damping * factor, 2 * factor
