@@ -22,8 +22,9 @@ from sym2tf.fit.inference.least_squares import Inference, Linearisation
 from sym2tf.fit.inference.quality import Quality
 from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Step
-from sym2tf.fit.solvers.solution import Solution
+from sym2tf.fit.solvers.solution import Solution, Sums
 from sym2tf.fit.statement.classify import Model, Structure
+from sym2tf.fit.statement.data import PastBatches, Stream
 from sym2tf.fit.statement.equations import Spread
 from sym2tf.fit.statement.parameters import Unknown
 from sym2tf.fit.statement.problem import Problem
@@ -89,14 +90,13 @@ class LeftOut:
 RECORDS: Mapping[str, Any] = {
     c.__name__: c
     for c in (
-        Problem, Unknown, Tie, Constraint, Spread, Loss, Structure, Model, Solution, Inference, Linearisation, Quality,
-        Options, Step, TensorType, LeftOut,
+        Problem, Unknown, Tie, Constraint, Spread, Loss, Structure, Model, Solution, Sums, Inference, Linearisation,
+        Quality, Options, Step, TensorType, LeftOut, PastBatches,
     )
 }  # fmt: skip
 # What belongs to the process that made a fit and not to the fit: a file leaves it at its default.
 OF_THE_PROCESS = {
     "Options": ("validation", "progress", "callbacks", "checkpoint", "tensorboard", "strategy", "device"),
-    "Problem": ("stream",),
 }
 # What is as large as the data and says what they were.
 OF_THE_DATA = {"Inference": ("at",), "Solution": ("residual", "J"), "Spread": ("array",)}
@@ -183,6 +183,7 @@ def _items(writer: Writer, items: Any, where: str) -> list[Any]:
 Write = Callable[[Writer, Any, str], Any]
 _WRITERS: tuple[tuple[Any, Write], ...] = (
     (Kind, lambda w, x, at: {"kind": x.name}),
+    (Stream, lambda w, x, at: w.record(PastBatches())),
     (np.ndarray, lambda w, x, at: w.array(x, at)),
     (np.generic, lambda w, x, at: {"scalar": w.array(np.asarray(x), at)["array"]}),
     (int, _integer),

@@ -89,6 +89,25 @@ class Stream:
                 raise DataError(f"batch {number} is {kind_of(batch)}, not a mapping like the first")
             yield _items(batch)
 
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        """A copy for another process or a file knows that there were batches, and has none of them."""
+        return PastBatches, ()
+
+
+@dataclass(frozen=True)
+class PastBatches:
+    """Stands for the batches of a fit that comes from a file or another process, where they are not."""
+
+    repeatable = False
+
+    def batches(self) -> Iterator[Mapping[Any, Any]]:
+        """Nothing.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError("the data of this fit came in batches, which are not kept with it: fit again with the data")
+
 
 def read(data: Any) -> Table | Stream:
     """The data in one of two forms.

@@ -84,6 +84,13 @@ class Problem:
         """Whether a free parameter has a finite bound."""
         return any(np.isfinite(u.lower).any() or np.isfinite(u.upper).any() for u in self.free)
 
+    @cached_property
+    def limits(self) -> tuple[Array, Array]:
+        """The bounds of the free parameters as flat vectors, read-only."""
+        low, high = self.packed("lower"), self.packed("upper")
+        low.flags.writeable = high.flags.writeable = False
+        return low, high
+
     @property
     def hint(self) -> str:
         """What to look at where the data do not determine the parameters: a symbol taken for one by mistake."""
@@ -103,8 +110,10 @@ class Problem:
 
     def with_numbers(self, data: Mapping[str, Array], unknowns: tuple[Unknown, ...]) -> Problem:
         """The same statement about other numbers: data and parameters of the same names and shapes."""
-        answer = object.__new__(Problem)
-        vars(answer).update(vars(self), data=data, unknowns=unknowns, names=self.names)
-        for name in ("free", "bounded"):  # they hold numbers
-            vars(answer).pop(name, None)
+        answer, names = object.__new__(Problem), self.names
+        vars(answer).update(vars(self), data=data, unknowns=unknowns, names=names)
+        vars(answer).pop("free", None)
+        if any(u.lower is not v.lower or u.upper is not v.upper for u, v in zip(unknowns, self.unknowns, strict=True)):
+            for name in ("bounded", "limits"):
+                vars(answer).pop(name, None)
         return answer
