@@ -105,6 +105,8 @@ class BatchFitResult:
         failed: the places of the fits that have not converged, (failures, axes).
         solver: how they were solved.
         compile_seconds, run_seconds: for setting up, and for solving.
+        structure, options, ends, jacobians: the class of the problem, the options of `fit`, where the fits ended as
+            flat arrays, and what gives their uncertainty.
     """
 
     statement: Problem = field(repr=False)

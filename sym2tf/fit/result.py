@@ -46,7 +46,8 @@ class FitResult:
         estimates, standard_errors: (p,), flat.
         tied: the parameters that are expressions in others.
         residuals, observed: observed - model, and observed, in the shape of the data.
-        residual_std: the residual standard deviation.
+        observations, degrees_of_freedom: how many observations there are, and how many more than parameters.
+        residual_std: the residual standard deviation, in units of the observations (of sigma, where that is stated).
         leverage, influence: of every row.
         r_squared, adj_r_squared, log_likelihood, aic, bic: how well the model describes the data.
         cost, gradient_norm: at the estimates.
@@ -54,11 +55,13 @@ class FitResult:
         iterations, evaluations: what it took.
         solver: its name with the reason for it.
         problem: the class of the problem.
-        condition: ratio of extreme singular values (least squares) or eigenvalues (others), scaled to unit
-            columns.
+        condition: ratio of extreme singular values (least squares) or eigenvalues (others), columns scaled to length 1.
         at_bounds: the parameters that stand at a bound.
         history: the steps of the solver.
         compile_seconds, run_seconds: for setting up, and for solving.
+        model, no_model: the graphs of the model of an equation; why there is none.
+        statement, structure, solution, inference, options: what all this comes from: the problem, its class, where the
+            solver ended, what the minimum says, and the options of `fit`.
     """
 
     statement: Problem = field(repr=False)
