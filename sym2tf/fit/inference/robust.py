@@ -15,7 +15,7 @@ from sym2tf.errors import ArgumentError, DifferentiationError, FitError
 from sym2tf.fit.evaluation.residuals import evaluators
 from sym2tf.fit.inference.influence import DETERMINED, leverage_of
 from sym2tf.fit.inference.least_squares import Inference, Linearisation, count_held, inverse_root_at, spread, unusable
-from sym2tf.fit.inference.quantile import meat_of
+from sym2tf.fit.inference.quantile_errors import meat_of
 from sym2tf.fit.inference.scores import contributions
 from sym2tf.fit.solvers.linear_program import slopes
 from sym2tf.fit.solvers.robust_loss import Curve
