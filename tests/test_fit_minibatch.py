@@ -348,11 +348,32 @@ def test_the_names_of_optimisers_are_those_of_keras() -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"epochs": 1.5}, "epochs"),
         ({"dtype": "float16"}, "dtype"),
+        ({"constraints": [a + b <= 1]}, "constraints need all data"),
+        ({"multistart": 3}, "multistart is for solvers"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         sym2tf.fit(SQUARES, LINE, [a, b], **{"batch_size": 10, **options})
+
+
+@pytest.mark.parametrize("loss", ["huber", "absolute"])
+def test_an_m_estimate_that_is_far_from_its_minimum_has_no_errors(loss: str) -> None:
+    equation, data = sp.Eq(p, a * q + b), {q: XS, p: YS}
+    with pytest.warns(FitWarning, match="more epochs"):
+        early = sym2tf.fit(equation, data, [a, b], loss=loss, method="adam", batch_size=100)
+    assert not early.success
+    assert early.stderr is None or early.stderr[a] is None
+
+
+def test_an_m_estimate_that_is_near_its_minimum_has_those_of_a_fit_to_all_rows() -> None:
+    equation, data = sp.Eq(p, a * q + b), {q: XS, p: YS}
+    due = sym2tf.fit(equation, data, [a, b], loss="huber")
+    falling = optimizers.adam(optimizers.exponential_decay(0.1, 60, 0.7))
+    late = sym2tf.fit(equation, data, [a, b], loss="huber", method=falling, batch_size=100, epochs=200)
+    assert late.success
+    assert abs(late.params[a] - due.params[a]) < 0.2 * due.stderr[a]
+    assert late.stderr[a] == pytest.approx(due.stderr[a], rel=0.01)
 
 
 def test_a_cost_that_is_not_finite_ends_the_training_and_is_named() -> None:
@@ -418,6 +439,15 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     quietly(SQUARES / n, LINE, [a, b], method="adam", batch_size=50, checkpoint=tmp_path)
     with pytest.raises(FitError, match="belongs to another fit"):
         sym2tf.fit(SQUARES / n, LINE, [a, b], method="adam", batch_size=60, checkpoint=tmp_path)
+
+
+def test_an_optimiser_that_is_made_anew_goes_on_from_the_checkpoint_of_its_like(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batch_size": 50, "checkpoint": tmp_path}
+    first = quietly(SQUARES / n, LINE, [a, b], method=keras.optimizers.Adam(0.1), **options)
+    again = quietly(SQUARES / n, LINE, [a, b], method=keras.optimizers.Adam(0.1), **options)
+    assert numbers(first).tobytes() == numbers(again).tobytes()
+    with pytest.raises(FitError, match=r"another fit \(method differ\)"):
+        quietly(SQUARES / n, LINE, [a, b], method=keras.optimizers.Adam(0.2), **options)
 
 
 def test_more_epochs_go_on_from_a_checkpoint(tmp_path: Path) -> None:

@@ -38,12 +38,12 @@ class Updates:
 def named_optimizers() -> list[str]:
     """The names of Keras' optimisers that can be made without arguments."""
     classes = inspect.getmembers(keras.optimizers, inspect.isclass)
-    special = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
+    special = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
     return [name.lower() for name, _ in classes if name not in special]
 
 
 def described(optimizer: Any) -> str:
-    """A Keras optimiser with all its settings, as text.
+    """A Keras optimiser with all its settings, as text; its name says only how many others were made before.
 
     Raises:
         ArgumentError: it is none.
@@ -52,7 +52,8 @@ def described(optimizer: Any) -> str:
         raise ArgumentError(
             f"method={optimizer!r} is no solver: give a name, an optimiser of Keras, or one of sym2tf.optimizers"
         )
-    return f"{type(optimizer).__name__} {optimizer.get_config()}"
+    settings = {setting: value for setting, value in optimizer.get_config().items() if setting != "name"}
+    return f"{type(optimizer).__name__} {settings}"
 
 
 def keras_updates(method: Any, starts: Sequence[Array], dtype: str) -> Updates:

@@ -18,13 +18,15 @@ from sym2tf.backends.tensorflow.updates import Updates, described, keras_updates
 from sym2tf.compiled import CompiledFunction
 from sym2tf.errors import ArgumentError
 from sym2tf.fit.evaluation.batchcost import batch_cost
-from sym2tf.fit.evaluation.residuals import Residuals
+from sym2tf.fit.evaluation.residuals import Residuals, evaluators
 from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.solvers.batch_sources import AtHand, NamedBatches, Streamed
 from sym2tf.fit.solvers.epochs import Epochs
+from sym2tf.fit.solvers.robust_loss import slope_of
 from sym2tf.fit.solvers.solution import Solution
 from sym2tf.fit.statement.batches import checked_batches
+from sym2tf.fit.statement.classify import classify
 from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.statement.separable import separate
 from sym2tf.frontend.lower import lower
@@ -116,7 +118,7 @@ def solve_minibatch(
     """The solution that `train` gives, and how far it is from the minimum where residuals tell.
 
     It counts as converged where it is less than a tenth of a standard error from the minimum, in every combination of
-    the parameters; where there are no residuals, when all epochs are done.
+    the parameters; where there are no residuals, neither squared nor under a loss, when all epochs are done.
 
     Args:
         problem: as for `train`.
@@ -135,9 +137,13 @@ def solve_minibatch(
     active = ((theta <= low) & (slope >= 0)) | ((theta >= high) & (slope <= 0))
     r = J = None
     success = trained.stopped in ("", "validation")
-    if residuals is not None and stream is None:
-        r, J = residuals.evaluate(theta)
-        distance = _distance(residuals, r, J, ~active)
+    if stream is None:
+        if residuals is not None:
+            r, J = residuals.evaluate(theta)
+            root = np.sqrt(residuals.weights)
+            distance = _distance(r * root, J * root[:, None], ~active)
+        else:
+            distance = _distance_of_loss(problem, theta, ~active)
         if distance is not None and success:
             success = distance <= NEAR
             there = "the minimum" if success else "the minimum still: more epochs, or a learning rate that falls"
@@ -158,17 +164,25 @@ def solve_minibatch(
     )
 
 
-def _distance(residuals: Residuals, r: Array, J: Array, free: Array) -> float | None:
+def _distance_of_loss(problem: Problem, theta: Array, free: Array) -> float | None:
+    """The same for an M-estimate, whose estimating equations are J^T psi(u) = 0 with the slope psi of the loss."""
+    graph = None if problem.loss is None else classify(problem).whitened
+    if problem.loss is None or graph is None:
+        return None
+    values, jacobian = evaluators(graph, problem)
+    return _distance(slope_of(problem.loss)(values(theta)), jacobian(theta), free)
+
+
+def _distance(r: Array, J: Array, free: Array) -> float | None:
     """The Gauss-Newton step still to go, in standard errors of the combination that it is most of; None if unknown."""
-    root = np.sqrt(residuals.weights)
-    r, J = r * root, (J * root[:, None])[:, free]
+    J = J[:, free]
     freedom = len(r) - J.shape[1]
     if freedom <= 0 or not np.isfinite(J).all() or not J.size:
         return None
     step = np.linalg.lstsq(J, r, rcond=None)[0]
     moved = J @ step
     rest = float(np.linalg.norm(r - moved))
-    return float(np.linalg.norm(moved)) / (rest / np.sqrt(freedom)) if rest else None
+    return float(np.linalg.norm(moved) / (rest / np.sqrt(freedom))) if rest else None
 
 
 def solve_streamed(problem: Problem, options: Options, monitor: Monitor) -> Solution:
@@ -180,16 +194,11 @@ def solve_streamed(problem: Problem, options: Options, monitor: Monitor) -> Solu
         monitor: is told of each epoch.
 
     Raises:
-        ArgumentError: constraints, several starts, or a method that needs all data at hand; a cost that is no sum over
-            rows.
+        ArgumentError: as of `train`, or a method that needs all data at hand.
         DataError: a batch that is not like the first; more epochs of batches that can be gone through only once.
     """
     assert problem.stream is not None
     source = problem.stream
-    if problem.constraints:
-        raise ArgumentError("constraints need all data at hand, and these come in batches; bounds can be kept")
-    if options.multistart is not None:
-        raise ArgumentError("multistart needs all data at hand, and these come in batches")
     if options.method is not None and not is_stochastic(options):
         raise ArgumentError(
             f"method={options.method!r} needs all data at hand, and these come in batches: leave method out, or give "
@@ -216,10 +225,17 @@ def train(
         stream: the batches; None for data at hand.
 
     Raises:
-        ArgumentError: the cost is no sum over observations; an unknown method.
+        ArgumentError: constraints or several starts; the cost is no sum over observations; an unknown method.
         DataError: a stream that would have to be gone through again, and cannot.
         FitError: the cost is not finite; a worker of the strategy is gone.
     """
+    if problem.constraints:
+        raise ArgumentError(
+            "constraints need all data in every step, and an optimiser on mini-batches does not know them: give "
+            "bounds, tie parameters to others, or leave out batch_size and method"
+        )
+    if options.multistart is not None:
+        raise ArgumentError("multistart is for solvers that see all data in every step: leave it out, or batch_size")
     cost = batch_cost(problem, options.dtype)
     source = AtHand(cost, options) if stream is None else Streamed(cost, options, stream)
     with placed(options.device):
