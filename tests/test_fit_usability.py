@@ -1,10 +1,13 @@
 """What somebody meets who comes from curve_fit, lmfit or statsmodels: small tasks, slips, and what the answer says."""
 
+import re
+
 import numpy as np
 import pytest
 import sympy as sp
 
 import sym2tf
+from sym2tf.errors import ArgumentError, DataError
 
 x, y, a, b, c = sp.symbols("x y a b c")
 LINE = sp.Eq(y, a * x + b)
@@ -26,3 +29,78 @@ def test_many_starts_survive_one_whose_curvature_overflows():
     assert found.success
     assert found.residual_std == pytest.approx(0.1, rel=0.2)  # speeds that differ by 2 pi/0.101 say the same of ts
     assert found.params[decay] == pytest.approx(0.2, abs=5 * found.stderr[decay])
+
+
+SLIPS = [
+    (LINE, [1, 0], "write params={symbol: 1, ...}"),
+    (LINE, {a: (0, 1), b: 0}, "Parameter(start, bounds=(lower, upper))"),
+    (y == a * x + b, {a: 1, b: 0}, "write Eq(y, model)"),
+    (a * x + b, {a: 1, b: 0}, "Eq(y, model)"),
+]
+
+
+@pytest.mark.parametrize(("cost", "params", "advice"), SLIPS)
+def test_slips_of_those_who_come_from_curve_fit_are_told_what_to_write(cost, params, advice):
+    xs, ys = points()
+    with pytest.raises(ArgumentError) as caught:
+        sym2tf.fit(cost, {x: xs, y: ys}, params)
+    assert advice in str(caught.value)
+
+
+def test_a_start_that_breaks_a_constraint_is_to_be_chosen_anew():
+    xs, ys = points()
+    with pytest.raises(ArgumentError, match="give start values in params at which it does"):
+        sym2tf.fit(LINE, {x: xs, y: ys}, {a: 5, b: 0}, constraints=[a + b <= 3])
+
+
+def test_missing_numbers_are_to_be_left_out():
+    xs, ys = points()
+    with pytest.raises(DataError, match="1 value that is not finite: the first is nan at 3; leave out"):
+        sym2tf.fit(LINE, {x: xs, y: np.where(np.arange(40) == 3, np.nan, ys)})
+
+
+def test_a_data_frame_is_a_matrix():
+    pandas = pytest.importorskip("pandas")
+    n, k = sp.symbols("n k", integer=True, positive=True)
+    X, w, t = sp.MatrixSymbol("X", n, k), sp.MatrixSymbol("w", k, 1), sp.MatrixSymbol("t", n, 1)
+    xs, ys = points()
+    frame = pandas.DataFrame({"one": np.ones(40), "x": xs})
+    found = sym2tf.fit(sp.Eq(t, X * w), {X: frame, t: pandas.DataFrame(ys)}, [w])
+    assert found.params[w].ravel() == pytest.approx(np.polyfit(xs, ys, 1)[::-1])
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("sigma", [0.3, np.linspace(0.2, 0.4, 40), np.diag(np.linspace(0.2, 0.4, 40) ** 2)])
+def test_summaries_say_how_residuals_compare_with_their_standard_deviations(sigma, absolute):
+    xs, ys = points()
+    found = sym2tf.fit(LINE, {x: xs, y: ys}, sigma=sigma, absolute_sigma=absolute)
+    spread = np.sqrt(np.diag(sigma)) if np.ndim(sigma) == 2 else sigma
+    square = np.sum(((ys - found.predict()) / spread) ** 2)
+    told = re.search(r"reduced χ²: +(\S+)", found.summary())
+    assert told is not None
+    assert float(told.group(1)) == pytest.approx(square / 38, rel=1e-6)
+    assert ("residual std." in found.summary()) is not absolute
+
+
+def test_without_standard_deviations_there_is_no_reduced_chi_square():
+    xs, ys = points()
+    for options in ({}, {"weights": np.ones(40)}, {"loss": "huber", "sigma": 0.3}):
+        assert "reduced χ²" not in sym2tf.fit(LINE, {x: xs, y: ys}, **options).summary()
+
+
+def test_summaries_say_that_an_active_constraint_is_taken_for_an_equation():
+    xs, ys = points()
+    notes = []
+    for most in (2.5, 100):
+        found = sym2tf.fit(LINE, {x: xs, y: ys}, {a: 1, b: 0}, constraints=[a + b <= most])
+        notes.append("holds with equality, which the standard errors take" in " ".join(found.summary().split()))
+    assert notes == [True, False]
+
+
+def test_a_likelihood_is_not_said_to_leave_out_a_variance():
+    i, n = sp.symbols("i n", integer=True)
+    T, rate = sp.IndexedBase("T"), sp.Symbol("rate", positive=True)
+    times = np.random.default_rng(0).exponential(2, 50)
+    found = sym2tf.fit(sp.Sum(sp.log(rate) - rate * T[i], (i, 0, n - 1)), {T: times}, likelihood=True, maximize=True)
+    assert found.params[rate] == pytest.approx(1 / times.mean())
+    assert "variance" not in found.summary()

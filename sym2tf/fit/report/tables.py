@@ -28,6 +28,9 @@ LONG = 2000
 ILL_CONDITIONED = 1e8
 NAME = 40  # characters of a name that stand in the table; its end tells elements apart
 
+WITHOUT_VARIANCE = "the parameters without the variance, as in statsmodels"
+LEFT_OUT = "the parameters; log L is as stated, so constants left out of it are missing"
+
 Pairs = list[tuple[str, str]]
 
 
@@ -153,9 +156,10 @@ def quality_of(result: FitResult) -> Pairs:
         ("observations", None if result.observations is None else str(result.observations)),
         ("parameters", str(len(result.names))),
         ("degrees of freedom", None if freedom is None else str(freedom)),
-        ("residual std.", _or_none(result.residual_std)),
-        ("R²", None if result.r_squared is None else f"{result.r_squared:.8f}"),
-        ("adjusted R²", None if result.adj_r_squared is None else f"{result.adj_r_squared:.8f}"),
+        ("residual std.", None if result.options.absolute_sigma else _or_none(result.residual_std)),
+        ("reduced χ²", _or_none(_reduced_chi_square(result))),
+        ("R²", _fraction(result.r_squared)),
+        ("adjusted R²", _fraction(result.adj_r_squared)),
         ("log-likelihood", _or_none(result.log_likelihood, 10)),
         ("AIC", _or_none(result.aic)),
         ("BIC", _or_none(result.bic)),
@@ -188,7 +192,10 @@ def notes_of(result: FitResult) -> list[str]:
     else:
         notes.append(f"standard errors {result.inference.errors}")
     notes += [f"{tie.name} = {describe(tie.expression)}" for tie in result.statement.ties.values()]
-    notes += [f"constraint: {constraint.text}" for constraint in result.statement.constraints]
+    taken = "" if result.stderr is None else ", which the standard errors take for an equation"
+    for constraint in result.statement.constraints:
+        holds = constraint.kind == "inequality" and constraint.text in result.multipliers
+        notes.append(f"constraint: {constraint.text}" + (f" holds with equality{taken}" if holds else ""))
     if result.at_bounds:
         notes.append(f"at a bound: {', '.join(result.at_bounds)}")
     if result.r_squared is None and not _is_likelihood(result):
@@ -198,7 +205,7 @@ def notes_of(result: FitResult) -> list[str]:
     else:
         notes.append(
             "AIC = 2k - 2 log L" + ("" if result.bic is None else ", BIC = k log N - 2 log L") + f" with k = "
-            f"{result.estimated}, the parameters without the variance, as in statsmodels"
+            f"{result.estimated}, {LEFT_OUT if _is_likelihood(result) else WITHOUT_VARIANCE}"
         )
     if result.log_likelihood is not None and result.bic is None:
         notes.append(f"no BIC: {result.bic_reason}")
@@ -234,6 +241,23 @@ def cost_of(result: FitResult) -> str:
 
 def _is_likelihood(result: FitResult) -> bool:
     return result.options.likelihood
+
+
+def _reduced_chi_square(result: FitResult) -> float | None:
+    """Squares of residuals in units of their stated standard deviations, over the degrees of freedom; else None.
+
+    About 1 where model and standard deviations are right. Weights are known up to a factor, so they have none.
+    """
+    problem, freedom = result.statement, result.degrees_of_freedom
+    stated = [problem.spreads[k].kind != "weights" for k in range(len(problem.equations)) if k in problem.spreads]
+    if not (stated and all(stated) and len(stated) == len(problem.equations) and problem.loss is None and freedom):
+        return None
+    return float(result.cost) / freedom
+
+
+def _fraction(x: float | None) -> str | None:
+    """Eight decimals; zero has no sign."""
+    return None if x is None else f"{round(x, 8) + 0.0:.8f}"
 
 
 def _or_none(x: float | None, digits: int = 8) -> str | None:

@@ -85,7 +85,10 @@ def require_finite(name: str, array: Array) -> None:
         return
     place = tuple(int(k) for k in np.unravel_index(first, array.shape))
     verb = "value that is" if count == 1 else "values that are"
-    raise DataError(f"{name} has {count} {verb} not finite: the first is {array[place]} at {_place(place)}")
+    raise DataError(
+        f"{name} has {count} {verb} not finite: the first is {array[place]} at {_place(place)}; leave out what was "
+        "not observed, in all columns"
+    )
 
 
 def _parts(array: Array) -> Iterator[tuple[int, Array]]:
@@ -106,7 +109,7 @@ def _present(name: str, value: Any) -> Array:
         raise DataError(
             f"{name} has {counted(hidden, 'masked value')}: leave the rows out, for they would be used as they are"
         )
-    if hasattr(value, "isna") and hasattr(value, "to_numpy"):  # a pandas Series, which may be nullable
+    if hasattr(value, "isna") and hasattr(value, "dtype"):  # a pandas Series, which may be nullable
         missing = np.asarray(value.isna())
         if missing.any():
             row = int(np.flatnonzero(missing)[0])

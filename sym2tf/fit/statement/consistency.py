@@ -101,7 +101,10 @@ def _require_useful(problem: Problem) -> None:
                 value = np.min(evaluate(constraint.graph, inputs, problem.bound)["out"])
             if value < -1e-9 * max(1.0, *(float(np.abs(start[n]).max()) for n in names if n in start)):
                 shown = ", ".join(f"{n}={start[n]}" for n in names if n in start)
-                raise ArgumentError(f"the fit starts at {shown}, where the constraint {constraint.text} does not hold")
+                raise ArgumentError(
+                    f"the fit starts at {shown}, where the constraint {constraint.text} does not hold: "
+                    "give start values in params at which it does"
+                )
 
 
 def _require_spread(problem: Problem) -> None:

@@ -67,7 +67,10 @@ def equations_of(cost: Any) -> tuple[Equation, ...]:
             raise ArgumentError(f"{text!r} is text, not an expression: use sym2tf.parse({text!r})")
         return tuple((sp.sympify(left), sp.sympify(right)) for left, right in cost.items())
     if cost in (sp.true, sp.false):
-        raise ArgumentError(f"the equation is {cost}, whatever the parameters are: its sides hold no data or are equal")
+        raise ArgumentError(
+            f"the equation is {cost}, whatever the parameters are: its sides hold no data or are equal, or "
+            "stand around Python's ==, which compares formulas: write Eq(y, model)"
+        )
     if isinstance(cost, sp.logic.boolalg.Boolean) and not isinstance(cost, sp.Symbol):
         raise ArgumentError(f"{describe(cost)} is no cost: give a scalar expression or Eq(y, model)")
     if isinstance(cost, list | tuple):

@@ -27,6 +27,7 @@ class Inputs:
         names: of the inputs, in their order.
         symbols: name -> what the user wrote.
         sizes: symbols and names of sizes -> name.
+        equations: whether there is a model of something, rather than a cost.
     """
 
     def __init__(self, graph: Graph, only: Collection[int] | None = None) -> None:
@@ -37,6 +38,7 @@ class Inputs:
         self.symbols = {name: graph[v].attributes["symbol"] for name, v in self.nodes.items()}
         self._keys: dict[Any, str] = {s: name for name, s in self.symbols.items()}
         self._keys |= {name: name for name in self.names}
+        self.equations = "model" in graph.outputs
         self.sizes: dict[Any, str] = {}
         for name, symbol in graph.info.get("sizes", {}).items():
             self.sizes |= {symbol: name, name: name}
@@ -65,8 +67,11 @@ class Inputs:
                 f"{where} has {text}, which is {_sort(key)}; the {text} of the cost is {_sort(same)}: "
                 "use that very object, or its name as text"
             )
+        if isinstance(key, int | float):
+            raise ArgumentError(f"{where} has {text}, a number without a name: write {where}={{symbol: {text}, ...}}")
         raise ArgumentError(
             f"{where} has {text}, which the cost does not contain; it contains {', '.join(self.names) or 'no symbols'}"
+            + ("" if self.equations or where != "data" else f". A model of {text} is stated as Eq({text}, model)")
         )
 
 

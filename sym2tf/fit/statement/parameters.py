@@ -161,7 +161,10 @@ def _shape(
     else:
         shape = tuple(evaluate_size(d, sizes) for d in node.type.shape)
     if len(shape) != rank:
-        raise ArgumentError(f"{name} is used with {counted(rank, 'subscript')}, its start value has shape {shape}")
+        bounds = "; bounds are given as Parameter(start, bounds=(lower, upper))" if rank == 0 else ""
+        raise ArgumentError(
+            f"{name} is used with {counted(rank, 'subscript')}, its start value has shape {shape}{bounds}"
+        )
     return shape
 
 
