@@ -97,3 +97,17 @@ def test_the_mixture_is_found(run):
     assert found["share"] == pytest.approx(0.3, abs=0.05)
     assert found["first"] == pytest.approx(-1, abs=0.15)
     assert found["second"] == pytest.approx(2, abs=0.15)
+
+
+def test_a_stream_of_rows_takes_little_memory(run):
+    text = run("streams.py", "--rows", 800_000)
+    assert numbers(r"largest error is (\S+) standard errors", text)[0] < 5
+    peak, whole = numbers(r"at most (\S+) MB at once, of (\S+) MB", text)[:2]
+    assert peak < whole / 2
+
+
+def test_training_by_mini_batches_stops_early_near_the_minimum_and_goes_on_from_its_checkpoint(run):
+    first = run("minibatch.py", "--rows", 4000)
+    assert "stopped early: the cost on validation data" in first
+    assert numbers(r"largest difference (\S+),", first)[0] < 0.25
+    assert run("minibatch.py", "--rows", 4000) == first
