@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ from sym2tf.ops.leaves import input_
 from sym2tf.passes.hoisting import split
 from sym2tf.passes.pipeline import optimize
 
+restatement = sys.modules["sym2tf.fit.statement.restatement"]
 large = sys.modules["sym2tf.fit.solvers.large"]
 
 a, b, c, x, y = sp.symbols("a b c x y")
@@ -222,6 +226,49 @@ def test_bounds_are_those_of_the_call() -> None:
     assert bounded.at_bounds == ("c",)
     assert fit(MODEL, {x: GRID, y: OBSERVED}, START).at_bounds == ()
     assert free.params[c] > 1.2
+
+
+def test_bounds_of_a_remembered_statement_may_move() -> None:
+    for high in (1.2, 1.4, 1.1):
+        result = fit(MODEL, {x: GRID, y: OBSERVED}, {**START, c: Parameter(1.0, bounds=(0.5, high))})
+        assert result.params[c] == high
+
+
+def test_what_is_remembered_keeps_no_data_alive() -> None:
+    formula = sp.Eq(y, a * sp.exp(-(x**2)) + b * sp.exp(-c * x) + sp.Rational(1, 500))
+    grid, observed = GRID.copy(), OBSERVED.copy()
+    kept = [weakref.ref(grid), weakref.ref(observed)]
+    for _ in range(2):
+        fit(formula, {x: grid, y: observed}, START)
+    del grid, observed
+    gc.collect()
+    assert [array() for array in kept] == [None, None]
+
+
+def test_few_statements_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restatement, "STATEMENTS", 3)
+    for count in range(4, 10):
+        stated(MODEL, {x: GRID[:count], y: OBSERVED[:count]}, START, **PLAIN)
+    assert len(restatement._statements) == 3
+
+
+def test_a_fit_with_a_checkpoint_gives_the_same_bits(tmp_path: Path) -> None:
+    alone = fit(MODEL, {x: GRID, y: OBSERVED}, START)
+    kept = fit(MODEL, {x: GRID, y: OBSERVED}, START, checkpoint=tmp_path / "kept")
+    assert np.array_equal(alone.estimates, kept.estimates)
+    assert np.array_equal(alone.standard_errors, kept.standard_errors)
+    assert [(s.iteration, s.cost) for s in alone.history] == [(s.iteration, s.cost) for s in kept.history]
+    assert alone.evaluations == kept.evaluations
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-140, 1e140])
+def test_standard_errors_of_the_last_step_are_those_of_the_jacobian(factor: float) -> None:
+    result = fit(MODEL, {x: GRID, y: factor * OBSERVED}, {a: factor, b: factor, c: 1.0})
+    J = np.asarray(result.linearisation.jacobian) / factor * np.array([factor, factor, 1.0])
+    due = np.sqrt(np.diag(np.linalg.inv(J.T @ J))) * (result.residual_std / factor) * np.array([factor, factor, 1.0])
+    np.testing.assert_allclose(result.standard_errors, due, rtol=1e-9)
+    lengths = np.sqrt(np.square(J).sum(axis=0))
+    assert result.condition == pytest.approx(np.linalg.cond(J / lengths), rel=1e-6)
 
 
 def test_threads_may_fit_one_formula_at_once() -> None:

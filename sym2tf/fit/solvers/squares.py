@@ -157,9 +157,9 @@ def _shortest(A: Array, r: Array, count: int) -> tuple[Array, Array, Array]:
         return np.zeros(0), np.zeros(0), np.zeros((0, 0))
     U, values, V = np.linalg.svd(A, full_matrices=False)
     least = RANK_TOLERANCE * count * values[0]
-    along = U.T @ r
+    along = U.T.dot(r)
     if values[-1] > least:
-        return -(V.T @ (along / values)), values, V
+        return -V.T.dot(along / values), values, V
     kept = values > least
     values = np.where(kept, values, 0.0)
     return -(V[kept].T @ (along[kept] / values[kept])), values, V

@@ -65,7 +65,7 @@ class Task:
     ) -> None:
         self.problem, self.structure, self.residuals = problem, structure, residuals
         self.options, self.monitor = options, monitor
-        self.low, self.high = problem.packed("lower"), problem.packed("upper")
+        self.low, self.high = problem.limits
         if not implied:
             loose = np.concatenate([np.full(u.initial.size, u.implied) for u in problem.free])
             self.low, self.high = np.where(loose, -np.inf, self.low), np.where(loose, np.inf, self.high)
@@ -78,6 +78,8 @@ class Task:
     @cached_property
     def bounded(self) -> bool:
         """Whether a bound holds in this attempt."""
+        if self.low is self.problem.limits[0]:
+            return self.problem.bounded
         return bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
 
     @cached_property

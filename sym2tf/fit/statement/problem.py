@@ -110,10 +110,13 @@ class Problem:
 
     def with_numbers(self, data: Mapping[str, Array], unknowns: tuple[Unknown, ...]) -> Problem:
         """The same statement about other numbers: data and parameters of the same names and shapes."""
-        answer, names = object.__new__(Problem), self.names
-        vars(answer).update(vars(self), data=data, unknowns=unknowns, names=names)
-        vars(answer).pop("free", None)
-        if any(u.lower is not v.lower or u.upper is not v.upper for u, v in zip(unknowns, self.unknowns, strict=True)):
-            for name in ("bounded", "limits"):
-                vars(answer).pop(name, None)
+        answer, pairs = object.__new__(Problem), list(zip(unknowns, self.unknowns, strict=True))
+        vars(answer).update(vars(self), data=data, unknowns=unknowns)
+        stale = ["free"]  # of what is remembered
+        if any(u.lower is not v.lower or u.upper is not v.upper for u, v in pairs):
+            stale += ["bounded", "limits"]
+        if any(u.fixed != v.fixed for u, v in pairs):  # bounds without room between them hold a parameter
+            stale += ["names", "bounded", "limits"]
+        for name in stale:
+            vars(answer).pop(name, None)
         return answer

@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 
 STATEMENTS = 64  # that are remembered
 PLAIN = (np.ndarray, list, tuple, int, float, np.number)
+START = (*PLAIN, type(None))
+NUMBER = (int, float)  # what has no axes
 
 
 class _Remembered(NamedTuple):
@@ -59,7 +61,16 @@ def stated(cost: Any, data: Any, params: Any, **how: Any) -> Problem:
     arrays, parameters = arguments
     shapes = tuple([(key, array.shape) for key, array in arrays.items()])
     kinds = tuple(
-        [(k, np.shape(p.initial), p.initial is None, p.fixed, p.bounds is None) for k, p in parameters.items()]
+        [
+            (
+                k,
+                () if isinstance(p.initial, NUMBER) else np.shape(p.initial),
+                p.initial is None,
+                p.fixed,
+                p.bounds is None,
+            )
+            for k, p in parameters.items()
+        ]
     )
     key = type(cost), cost, shapes, kinds, how["maximize"]
     try:
@@ -89,11 +100,13 @@ def _plain(
         return None
     if how["constraints"] != () or any(how[name] is not None for name in ("loss", "sigma", "weights")):
         return None
-    if any(isinstance(value, np.ma.MaskedArray) or not isinstance(value, PLAIN) for value in data.values()):
-        return None
+    for value in data.values():
+        if type(value) is not np.ndarray and (isinstance(value, np.ma.MaskedArray) or not isinstance(value, PLAIN)):
+            return None
     parameters = {key: p if isinstance(p, Parameter) else Parameter(p) for key, p in params.items()}
-    if any(p.shape is not None or not isinstance(p.initial, (*PLAIN, type(None))) for p in parameters.values()):
-        return None
+    for p in parameters.values():
+        if p.shape is not None or not isinstance(p.initial, START):
+            return None
     try:
         arrays = {key: np.asarray(value) for key, value in data.items()}
         hash(tuple(parameters))
@@ -120,6 +133,7 @@ def _remembered(
     if unknowns != [u.name for u in problem.unknowns]:
         return None
     form = replace(problem, data={})
+    _ = form.names, form.limits, form.bounded  # which later statements share
     return _Remembered(form, tuple(nodes[n] for n in data), tuple(nodes[n] for n in unknowns))
 
 
