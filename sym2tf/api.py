@@ -11,6 +11,8 @@ from sym2tf.backends.tensorflow.source import generate_source
 from sym2tf.check_report import CheckReport
 from sym2tf.compiled import CompiledFunction, compile
 from sym2tf.errors import ArgumentError
+from sym2tf.fit.batch_result import BatchFitResult
+from sym2tf.fit.report import persistence
 from sym2tf.fit.result import FitResult
 from sym2tf.frontend.lower import lower
 from sym2tf.ir.graph import Graph
@@ -76,13 +78,16 @@ def to_sympy(thing: Any) -> Any:
     return map_nest(lambda name, path: raised[name], nest)
 
 
-def load_fit(path: Any) -> FitResult:
-    """The fit that `FitResult.save` wrote; nothing in the file is executed.
+def load_fit(path: Any) -> Any:
+    """The fit, or the batch of fits, that `save` of its result wrote; nothing in the file is executed.
+
+    Returns:
+        A `FitResult` or a `BatchFitResult`.
 
     Raises:
         PersistenceError: no such file, or one that is no saved fit.
     """
-    return FitResult.load(path)
+    return persistence.load(path, {"FitResult": FitResult, "BatchFitResult": BatchFitResult})
 
 
 def keras_loss(expression: Any, y_true: Any = "y_true", y_pred: Any = "y_pred", **options: Any) -> Any:

@@ -12,8 +12,10 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sym2tf
 from sym2tf import Parameter, fit
-from sym2tf.errors import ArgumentError, DataError, FitWarning
+from sym2tf.errors import ArgumentError, DataError, FitWarning, PersistenceError
+from sym2tf.fit.result import FitResult
 
 batched = sys.modules["sym2tf.fit.batched"]  # `sym2tf.fit` is the function
 
@@ -334,3 +336,40 @@ def test_predictions_frames_and_summaries(decays: Any) -> None:
 def test_few_observations_are_a_data_error() -> None:
     with pytest.raises(DataError, match="3 parameters"):
         fit(DECAY, data={x: GRID[:2], y: CURVES[:, :2]}, params=START)
+
+
+def test_intervals_correlations_and_t_values_are_those_of_single_fits(decays: Any) -> None:
+    alone = fit(DECAY, data={x: GRID, y: CURVES[4]}, params=START)
+    low, high = decays.conf_int(0.9)
+    due = alone.conf_int(0.9)
+    for k, p in enumerate((a, b, c)):
+        np.testing.assert_allclose([low[p][4], high[p][4]], np.asarray(due[p]).ravel(), rtol=1e-7)
+        np.testing.assert_allclose(decays.t_values[p][4], alone.t_values[p], rtol=1e-7)
+        np.testing.assert_allclose(decays.correlation[4, k], alone.correlation[k], rtol=1e-6)
+    with pytest.raises(ArgumentError, match="level"):
+        decays.conf_int(95)
+
+
+def test_places_and_iteration(decays: Any) -> None:
+    assert decays[-1].params[a] == decays[11].params[a]
+    assert [one.params[b] for one in decays] == decays.params[b].tolist()
+    with pytest.raises(IndexError):
+        decays[12]
+    two = fit(DECAY, data={x: GRID, y: CURVES.reshape(3, 4, 25)}, params=START)
+    assert [one.params[b] for one in two] == two.params[b].ravel().tolist()
+    assert two[-1, -2].cost == two.cost[2, 2]
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_batches_are_saved_and_loaded(decays: Any, tmp_path: Any, data: bool) -> None:
+    decays.save(tmp_path / "decays.fit", data=data)
+    for found in (sym2tf.load_fit(tmp_path / "decays.fit"), type(decays).load(tmp_path / "decays.fit")):
+        assert np.array_equal(theta(found), theta(decays))
+        assert np.array_equal(found.covariance, decays.covariance)
+        assert np.array_equal(found.residual_std, decays.residual_std)
+        assert found.conf_int()[0][b].tolist() == decays.conf_int()[0][b].tolist()
+        assert found.summary() == decays.summary()
+        assert np.array_equal(found.predict({x: [0.0, 1.0]}), decays.predict({x: [0.0, 1.0]}))
+        assert found[3].message == "converged"
+    with pytest.raises(PersistenceError, match="FitResult"):
+        FitResult.load(tmp_path / "decays.fit")

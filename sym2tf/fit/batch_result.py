@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,7 +13,10 @@ from sym2tf.backends.levenberg_marquardt import CONVERGED, RUNAWAY, RUNNING, STA
 from sym2tf.backends.numpy import program
 from sym2tf.errors import ArgumentError, DataError, FitError, ShapeError
 from sym2tf.fit.inference.estimates import ByParameter
+from sym2tf.fit.inference.intervals import require_level
 from sym2tf.fit.options import Options
+from sym2tf.fit.report import persistence
+from sym2tf.fit.solvers.sidebyside import Ends
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.memo import made
 from sym2tf.fit.statement.problem import Problem
@@ -21,6 +24,7 @@ from sym2tf.fit.wording import counted, kind_of
 from sym2tf.lazy import lazy
 
 pd = lazy("pandas")
+special = lazy("scipy.special")
 
 Array = np.ndarray[Any, Any]
 
@@ -36,32 +40,16 @@ SINGULAR = "not solved: the data do not determine the parameters"
 SHOWN = 8  # failures that a message names
 
 
-@dataclass(frozen=True)
-class Ends:
-    """Where the fits ended, one row each.
-
-    Attributes:
-        theta: (fits, p).
-        cost: (fits,), sums of squares.
-        gradient: (fits, p), of the costs, where they were computed last.
-        iterations: (fits,).
-        state: (fits,), one of `CONVERGED`, `STALLED`, `UNDEFINED`, `RUNAWAY`, or `RUNNING` at the limit of iterations.
-        products: (fits, p, p), J^T W J where it was computed last; None where it was not.
-    """
-
-    theta: Array
-    cost: Array
-    gradient: Array
-    iterations: Array
-    state: Array
-    products: Array | None = None
-
-
 class Jacobians(Protocol):
     """What gives the uncertainty of the fits when it is asked for."""
 
     freedom: Array
     no_variance: str
+
+    @property
+    def shared(self) -> Array:
+        """(fits or 1), the root of the weight that all rows of a fit share, 1 where they differ."""
+        ...
 
     def inverses(self, ends: Ends) -> Array:
         """(fits, p, p), (J^T W J)^-1."""
@@ -113,10 +101,10 @@ class BatchFitResult:
     structure: Structure = field(repr=False)
     options: Options = field(repr=False)
     ends: Ends = field(repr=False)
-    jacobians: Jacobians = field(repr=False)
     solver: str
     compile_seconds: float
     run_seconds: float
+    jacobians: Jacobians | None = field(default=None, repr=False)  # None after `load`, which brings what they gave
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -139,23 +127,23 @@ class BatchFitResult:
     @cached_property
     def covariance(self) -> Array:
         """(batch..., p, p): s^2 (J^T W J)^-1, without s^2 where `absolute_sigma` says so."""
-        inverse = self.jacobians.inverses(self.ends)
-        freedom = self.jacobians.freedom
+        inverse = self._jacobians.inverses(self.ends)
+        freedom = self._jacobians.freedom
         with np.errstate(all="ignore"):
             variance = np.where(freedom > 0, self.ends.cost / freedom, np.nan)
         if self.options.absolute_sigma:
             variance = np.ones_like(variance)
         low, high = self.statement.packed("lower"), self.statement.packed("upper")
-        if self.jacobians.no_variance:
+        if self._jacobians.no_variance:
             variance = np.full_like(variance, np.nan)
         none = (self.ends.state != CONVERGED) | ((self.ends.theta <= low) | (self.ends.theta >= high)).any(1)
         spread = np.where(none, np.nan, variance)[:, None, None] * inverse
         return spread.reshape(*self.batch, *spread.shape[1:])
 
-    @property
+    @cached_property
     def stderr_reason(self) -> str:
         """Why no fit has standard errors; empty if those that have converged have."""
-        return self.jacobians.no_variance
+        return self._jacobians.no_variance
 
     @property
     def cost(self) -> Array:
@@ -173,15 +161,64 @@ class BatchFitResult:
     def failed(self) -> Array:
         return np.argwhere(~self.success)
 
-    @property
-    def residual_std(self) -> Array:
-        """(batch...), NaN where there are no degrees of freedom."""
+    @cached_property
+    def correlation(self) -> Array:
+        """(batch..., p, p)."""
+        errors = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
         with np.errstate(all="ignore"):
-            s = np.sqrt(np.where(self.jacobians.freedom > 0, self.ends.cost / self.jacobians.freedom, np.nan))
-        return np.asarray(s).reshape(self.batch)
+            return np.asarray(self.covariance / (errors[..., :, None] * errors[..., None, :]))
+
+    @cached_property
+    def t_values(self) -> ByParameter:
+        """Estimates over standard errors."""
+        with np.errstate(all="ignore"):
+            return self._by_parameter(self.ends.theta / self._errors, lambda u: np.full(u.initial.shape, np.nan))
+
+    def conf_int(self, level: float = 0.95) -> tuple[ByParameter, ByParameter]:
+        """Wald intervals, lower and upper ends by parameter: Student's t, normal where `absolute_sigma` says so.
+
+        Raises:
+            ArgumentError: a level that is not between 0 and 1.
+        """
+        tail = (1 + require_level(level)) / 2
+        freedom = np.maximum(self.freedom, 1)[:, None]
+        factor = special.ndtri(tail) if self.options.absolute_sigma else special.stdtrit(freedom, tail)
+        theta, half = self.ends.theta, factor * self._errors
+        lower, upper = (
+            self._by_parameter(end, lambda u: u.initial if u.starts is None else u.starts)
+            for end in (theta - half, theta + half)
+        )
+        return lower, upper
+
+    @cached_property
+    def freedom(self) -> Array:
+        """(fits,), observations less parameters."""
+        return np.broadcast_to(self._jacobians.freedom, self.ends.state.shape).copy()
+
+    @property
+    def _jacobians(self) -> Jacobians:
+        assert self.jacobians is not None
+        return self.jacobians
+
+    @property
+    def _errors(self) -> Array:
+        """(fits, p)."""
+        flat = self.covariance.reshape(-1, *self.covariance.shape[-2:])
+        return np.asarray(np.sqrt(np.diagonal(flat, axis1=1, axis2=2)))
+
+    @cached_property
+    def residual_std(self) -> Array:
+        """(batch...), in units of the residuals where they share a weight; NaN without degrees of freedom."""
+        with np.errstate(all="ignore"):
+            s = np.sqrt(np.where(self._jacobians.freedom > 0, self.ends.cost / self._jacobians.freedom, np.nan))
+        return np.asarray(s / self._jacobians.shared).reshape(self.batch)
 
     def __len__(self) -> int:
         return self.batch[0]
+
+    def __iter__(self) -> Iterator[SingleFit]:
+        """The fits one by one; of several batch axes the last one runs fastest."""
+        return (self[tuple(map(int, place))] for place in np.ndindex(self.batch))
 
     def __getitem__(self, place: int | tuple[int, ...]) -> SingleFit:
         index = place if isinstance(place, tuple) else (place,)
@@ -292,6 +329,28 @@ class BatchFitResult:
             ]
         except ShapeError as error:
             raise DataError(str(error)) from error
+
+    def save(self, path: Any, *, data: bool = True) -> None:
+        """Write everything to a file, from which `BatchFitResult.load` or `sym2tf.load_fit` makes an equal result.
+
+        Args:
+            path: where to.
+            data: whether the data go with it; without them `predict` takes other data only.
+
+        Raises:
+            PersistenceError: something in it cannot be saved, or the file cannot be written.
+        """
+        persistence.save(self, path, data=data, derived=("covariance", "residual_std", "freedom", "stderr_reason"))
+
+    @classmethod
+    def load(cls, path: Any) -> BatchFitResult:
+        """The fits in a file. Nothing in it is executed: a file from anywhere can be no more than refused.
+
+        Raises:
+            PersistenceError: no such file, or one that is no saved batch of fits.
+        """
+        found: BatchFitResult = persistence.load(path, {cls.__name__: cls})
+        return found
 
     def _by_parameter(self, flat: Array, fixed: Callable[[Any], Array]) -> ByParameter:
         values = self.statement.unpacked(flat)

@@ -27,13 +27,13 @@ from sym2tf.backends.tensorflow import batched_lm
 from sym2tf.backends.tensorflow.batched_lm import Data, Model, Stepper
 from sym2tf.backends.tensorflow.direct import run as run_in_tensorflow
 from sym2tf.errors import ArgumentError, DataError, FitWarning, warn
-from sym2tf.fit.batch_result import BatchFitResult, Ends
+from sym2tf.fit.batch_result import BatchFitResult
 from sym2tf.fit.evaluation.functions import divided
 from sym2tf.fit.evaluation.residuals import run, why_no_variance
 from sym2tf.fit.evaluation.sidebyside import Products
 from sym2tf.fit.options import Options
 from sym2tf.fit.solvers.linear import RANK_TOLERANCE, power_of_two
-from sym2tf.fit.solvers.sidebyside import groups, in_threads, levenberg_marquardt
+from sym2tf.fit.solvers.sidebyside import Ends, groups, in_threads, levenberg_marquardt
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.memo import made
 from sym2tf.fit.statement.problem import Problem
@@ -95,7 +95,7 @@ def fit_batch(problem: Problem, structure: Structure, options: Options, began: f
         where = "NumPy, by all cores" if options.device is None else f"TensorFlow on {options.device}"
         solver = f"Levenberg-Marquardt on all at once, in {where}, with the symbolic Jacobian"
     finished = time.perf_counter()
-    result = BatchFitResult(problem, structure, options, ends, batch, solver, prepared - began, finished - prepared)
+    result = BatchFitResult(problem, structure, options, ends, solver, prepared - began, finished - prepared, batch)
     if len(result.failed):
         warn(FitWarning, result.failures())
     return result
@@ -146,8 +146,7 @@ class Batch:
         return np.broadcast_to(array, (*self.problem.batch, *core)).reshape(self.fits, *core)
 
     def _weighting(self) -> tuple[Array | None, Array, str]:
-        """Roots of the weights (fits or 1, rows), None where all are equal to 1, the degrees of freedom, and why the
-        squares have no common variance (empty if they have)."""
+        """Roots of the weights (fits or 1, rows), None where all are 1; freedom; why there is no variance."""
         assert self.structure.weights is not None
         assert self.structure.residuals is not None
         types = [self.structure.weights[v].type for v in self.structure.weights.outputs.values()]
@@ -174,6 +173,13 @@ class Batch:
         problem, graph = self.problem, self.structure.residuals
         no_variance = "" if problem.equations else why_no_variance(problem, graph, weights)
         return None if (weights == 1).all() else np.sqrt(weights), used - self.count, no_variance
+
+    @property
+    def shared(self) -> Array:
+        """(fits or 1), the root of the weight that all rows of a fit share, 1 where they differ."""
+        if self.root is None:
+            return np.ones(1)
+        return np.where((self.root == self.root[:, :1]).all(axis=1), self.root[:, 0], 1.0)
 
     def index(self, k: int) -> Any:
         """Fit `k` by its place along the batch axes."""

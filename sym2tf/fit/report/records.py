@@ -22,6 +22,7 @@ from sym2tf.fit.inference.least_squares import Inference, Linearisation
 from sym2tf.fit.inference.quality import Quality
 from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Step
+from sym2tf.fit.solvers.sidebyside import Ends
 from sym2tf.fit.solvers.solution import Solution, Sums
 from sym2tf.fit.statement.classify import Model, Structure
 from sym2tf.fit.statement.data import PastBatches, Stream
@@ -91,11 +92,12 @@ RECORDS: Mapping[str, Any] = {
     c.__name__: c
     for c in (
         Problem, Unknown, Tie, Constraint, Spread, Loss, Structure, Model, Solution, Sums, Inference, Linearisation,
-        Quality, Options, Step, TensorType, LeftOut, PastBatches,
+        Quality, Options, Step, TensorType, LeftOut, PastBatches, Ends,
     )
 }  # fmt: skip
 # What belongs to the process that made a fit and not to the fit: a file leaves it at its default.
 OF_THE_PROCESS = {
+    "BatchFitResult": ("jacobians",),
     "Options": ("validation", "progress", "callbacks", "checkpoint", "tensorboard", "strategy", "device"),
 }
 # What is as large as the data and says what they were.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,27 @@ Array = np.ndarray[Any, Any]
 GROUP = 512  # fits that are worth a thread of their own
 MOST_TOGETHER = 16_384  # fits that take their steps together: what a step keeps of them stays near the cache
 COMPACT = 0.8  # part of the fits that still go on, below which the others leave
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the fits ended, one row each.
+
+    Attributes:
+        theta: (fits, p).
+        cost: (fits,), sums of squares.
+        gradient: (fits, p), of the costs, where they were computed last.
+        iterations: (fits,).
+        state: (fits,), one of `CONVERGED`, `STALLED`, `UNDEFINED`, `RUNAWAY`, or `RUNNING` at the limit of iterations.
+        products: (fits, p, p), J^T W J where it was computed last; None where it was not.
+    """
+
+    theta: Array
+    cost: Array
+    gradient: Array
+    iterations: Array
+    state: Array
+    products: Array | None = None
 
 
 def groups(fits: int) -> list[slice]:
