@@ -166,7 +166,7 @@ def fit(
     if likelihood:
         require_likelihood(problem)
     if problem.batch:
-        return fit_batch(problem, classify(problem), options, start)
+        return fit_batch(problem, without_idle(problem, classify(problem)), options, start)
     watched = None
     if isinstance(validation, float):
         problem, watched = held_out(problem, validation, seed)

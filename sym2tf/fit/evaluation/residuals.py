@@ -111,7 +111,7 @@ def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Re
             return jacobian(theta)
         return monitor.ask("jacobian", theta, lambda: (jacobian(theta),))[0]
 
-    inference = "" if problem.equations else _no_inference(problem, structure.residuals, weights)
+    inference = "" if problem.equations else why_no_variance(problem, structure.residuals, weights)
     return Residuals(watched, watched_values, watched_jacobian, weights, rows, common, inference)
 
 
@@ -152,17 +152,22 @@ def inputs_of(graph: Graph, problem: Problem, values: dict[str, Array]) -> dict[
     return {name: known[name] if name in known else problem.data[name] for name in names}
 
 
-def _no_inference(problem: Problem, graph: Graph, weights: Array) -> str:
+def why_no_variance(problem: Problem, graph: Graph, weights: Array) -> str:
     """Why the squares of a cost are not those of observations with one variance; empty if they are.
 
     Squares without data are none of observations, nor are those of sums over observations that have squares as well.
+
+    Args:
+        problem: with the cost.
+        graph: of its residuals.
+        weights: (..., rows), of their squares.
     """
     blocks = list(graph.outputs.values())
     if len(blocks) == 1:
         return ""
-    used = weights[weights > 0]
+    least = np.where(weights > 0, weights, np.inf).min(axis=-1)
+    unlike = bool((least < weights.max(axis=-1)).any())
     shapes = [set(graph[v].type.shape) - {1} for v in blocks]
-    unlike = used.size > 0 and bool((used != used[0]).any())
     bare = [not _holds_arrays(problem, graph, v) for v in blocks]
     summed = any(
         _sums_over_any(graph, v, other - own)
