@@ -269,6 +269,7 @@ def test_ill_conditioned_fits_have_the_errors_of_single_fits() -> None:
         {"method": "slsqp"},
         {"multistart": 3},
         {"batch_size": 8},
+        {"epochs": 3},
         {"callbacks": [print]},
         {"progress": True},
         {"dtype": "float32"},

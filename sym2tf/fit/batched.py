@@ -55,6 +55,7 @@ LOOP = "fit one set of data at a time, in a loop, for that"
 SINGLE: Mapping[str, str] = {
     "multistart": "give each fit a start of its own by arrays of initial values, and fit again those that failed",
     "batch_size": "all fits are computed in blocks anyway",
+    "epochs": "max_iterations limits the steps of each",
     "validation": LOOP,
     "patience": LOOP,
     "checkpoint": LOOP,
