@@ -288,7 +288,7 @@ def _starts(problem: Problem) -> list[tuple[Unknown, int]]:
     return list(zip(problem.free, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
 
 
-def require_finite(J: Array, names: tuple[str, ...], rows: Array | None = None) -> None:
+def require_finite(J: Array, names: tuple[str, ...]) -> None:
     """Raise `FitError` naming the parameter whose column of the design holds NaN or infinity."""
     bad = ~np.isfinite(J)
     if bad.any():

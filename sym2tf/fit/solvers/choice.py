@@ -23,9 +23,9 @@ from sym2tf.fit.solvers.direct import solve_linear, solve_quadratic
 from sym2tf.fit.solvers.full_passes import is_by_passes, solve_by_passes
 from sym2tf.fit.solvers.large import is_large, solve_large
 from sym2tf.fit.solvers.linear_program import solve_linear_program
-from sym2tf.fit.solvers.linear_programs import solve_linear_programs
 from sym2tf.fit.solvers.minibatch import is_stochastic, solve_minibatch, solve_streamed
 from sym2tf.fit.solvers.multistart import from_all, starts
+from sym2tf.fit.solvers.sequential_programs import solve_linear_programs
 from sym2tf.fit.solvers.smooth import l_bfgs_b, trust_exact, trust_krylov
 from sym2tf.fit.solvers.solution import Solution
 from sym2tf.fit.solvers.squares import levenberg_marquardt, trust_region_reflective
