@@ -59,6 +59,8 @@ class Solver:
 def _not_squares(task: Task) -> str:
     if task.residuals is None:
         return "the cost is no sum of squares"
+    if task.engine != "NumPy" and (said := _asked(task.options)):
+        return f"it takes a Jacobian, which NumPy computes, and {said}"
     return "" if task.squares else "the Jacobian of so many residuals is too large"
 
 
@@ -66,7 +68,15 @@ def _bounded(task: Task) -> str:
     return "the parameters have bounds, which it does not know" if task.bounded else ""
 
 
+def _asked(options: Options) -> str:
+    """The option that has the cost computed by TensorFlow; empty for none."""
+    names = {"strategy": None, "device": None, "dtype": "float64"}
+    return next((f"{name}= asks for TensorFlow" for name, x in names.items() if getattr(options, name) != x), "")
+
+
 def _few(task: Task) -> str:
+    if not task.has_hessian and (because := _first_order_because(task.options)):
+        return because
     return (
         "" if task.has_hessian else f"no Hessian is formed for {task.count} parameters and {task.size} numbers of data"
     )
@@ -330,7 +340,8 @@ def _chosen(task: Task) -> tuple[Solver, str]:
     """
     method = task.options.method
     if method is None and (because := _first_order_because(task.options)):
-        return next(solver for solver in SOLVERS if solver.search is l_bfgs_b), because
+        first_order = (l_bfgs_b, slsqp)
+        return next(s for s in SOLVERS if s.search in first_order and not s.unfit(task)), because
     if method is None:
         for solver in SOLVERS:
             if (because := solver.reason(task)) and not solver.unfit(task):
