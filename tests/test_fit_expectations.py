@@ -11,9 +11,10 @@ import statsmodels.api as sm
 import sympy as sp
 from scipy.optimize import minimize
 
-from sym2tf import Parameter, fit, losses
-from sym2tf.errors import ArgumentError, DataError, FitError, SingularProblemError
+from sym2tf import Parameter, fit, losses, optimizers
+from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, SingularProblemError
 from sym2tf.fit.evaluation.norms import length_of
+from sym2tf.fit.solvers import last_pass, one_pass
 from sym2tf.fit.solvers.quiet import quietly
 
 n, k = sp.symbols("n k", integer=True, positive=True)
@@ -224,3 +225,44 @@ def test_norms_of_huge_gradients_are_numbers(size: float) -> None:
 )
 def test_lengths_do_not_overflow(vector: list[float], due: float) -> None:
     assert length_of(np.array(vector)) == pytest.approx(due, rel=1e-15)
+
+
+# Standard errors after mini-batches -----------------------------------------------------------------
+
+
+def _decay(rows: int) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(2)
+    xs = rng.uniform(0, 3, rows)
+    return {"x": xs, "y": 3 * np.exp(-0.7 * xs) + 0.1 * rng.normal(size=rows)}
+
+
+def test_a_stream_that_can_be_repeated_has_standard_errors_of_nonlinear_models() -> None:
+    data, model = _decay(600), {y: a * sp.exp(-b * x)}
+    whole = fit(model, data, {a: 1, b: 1})
+    start = {a: whole.params[a], b: whole.params[b]}
+
+    def batches() -> Any:
+        return ({name: part[k : k + 100] for name, part in data.items()} for k in range(0, 600, 100))
+
+    options = {"method": optimizers.gradient_descent(1e-9)}
+    result = fit(model, batches, start, **options)
+    np.testing.assert_allclose(result.standard_errors, whole.standard_errors, rtol=1e-6)
+    np.testing.assert_allclose(result.residual_std, whole.residual_std, rtol=1e-8)
+    assert result.observations == 600
+    assert "standard errors from the minimum" in result.message
+    with pytest.warns(FitWarning, match="standard errors from the minimum still"):
+        far = fit(model, batches, {a: 1, b: 1}, **options)
+    assert not far.success
+    assert fit(model, batches(), start, **options).stderr is None
+
+
+def test_many_rows_by_mini_batches_need_no_jacobian_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, model = _decay(600), {y: a * sp.exp(-b * x)}
+    whole = fit(model, data, {a: 1, b: 1})
+    monkeypatch.setattr(last_pass, "IN_BLOCKS_FROM", 1000)
+    monkeypatch.setattr(one_pass, "BLOCK", 64)
+    start = {a: whole.params[a], b: whole.params[b]}
+    result = fit(model, data, start, batch_size=50, method=optimizers.gradient_descent(1e-9))
+    np.testing.assert_allclose(result.standard_errors, whole.standard_errors, rtol=1e-6)
+    assert result.success
+    assert result.solution.J is None

@@ -22,6 +22,7 @@ from sym2tf.fit.solvers.descent import End, Search, descend, descend_loosely, re
 from sym2tf.fit.solvers.direct import solve_linear, solve_quadratic
 from sym2tf.fit.solvers.full_passes import is_by_passes, solve_by_passes
 from sym2tf.fit.solvers.large import is_large, solve_large
+from sym2tf.fit.solvers.last_pass import is_for_a_pass, with_last_pass
 from sym2tf.fit.solvers.linear_program import solve_linear_program
 from sym2tf.fit.solvers.minibatch import is_stochastic, solve_minibatch, solve_streamed
 from sym2tf.fit.solvers.multistart import from_all, starts
@@ -227,9 +228,12 @@ def solve(
     if is_by_passes(problem, structure, options):
         return solve_by_passes(problem, structure, options, monitor)
     if problem.stream is not None:
-        return solve_streamed(problem, options, monitor)
+        trained = solve_streamed(problem, options, monitor)
+        return with_last_pass(problem, structure, trained) if is_for_a_pass(problem, structure) else trained
     if is_stochastic(options):
-        return solve_minibatch(problem, residuals, options, monitor)
+        if not is_for_a_pass(problem, structure):
+            return solve_minibatch(problem, residuals, options, monitor)
+        return with_last_pass(problem, structure, solve_minibatch(problem, None, options, monitor))
     direct = _directly(problem, structure, residuals, options, monitor)
     if direct is not None and options.multistart is None:
         return direct

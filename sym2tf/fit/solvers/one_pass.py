@@ -129,7 +129,7 @@ def solve_in_one_pass(problem: Problem, structure: Structure) -> Solution:
         batches = checked_batches(problem, own, problem.stream.batches())
         return _solved(problem, structure, own, batches, "the data come in batches")
     count = problem.bound[own.observations]
-    return _solved(problem, structure, own, _blocks(problem, own, count), f"{count} rows are many for one matrix")
+    return _solved(problem, structure, own, blocks(problem, own, count), f"{count} rows are many for one matrix")
 
 
 def _separated(problem: Problem) -> Separable | None:
@@ -139,7 +139,7 @@ def _separated(problem: Problem) -> Separable | None:
         return None
 
 
-def _blocks(problem: Problem, own: Separable, count: int) -> Iterator[Mapping[str, Array]]:
+def blocks(problem: Problem, own: Separable, count: int) -> Iterator[Mapping[str, Array]]:
     """Data at hand, some rows at a time."""
     for start in range(0, count, BLOCK):
         yield own.rows_of(problem.data, slice(start, min(start + BLOCK, count)))
