@@ -265,9 +265,9 @@ def test_what_is_no_strategy_for_a_fit_is_refused() -> None:
         names["full"](strategy=one, device="CPU:0")
     with pytest.raises(ArgumentError, match="strategy= computes the cost and its gradient on replicas, and nothing"):
         names["full"](strategy=one, method="trust-exact")
+    u, v = names["sp"].symbols("u v")
+    line = names["sp"].Eq(v, names["a"] * u + names["b"])
     with pytest.raises(ArgumentError, match="takes a Jacobian, which NumPy computes, and device= asks for TensorFlow"):
-        u, v = names["sp"].symbols("u v")
-        line = names["sp"].Eq(v, names["a"] * u + names["b"])
         sym2tf.fit(line, {u: [1, 2, 3], v: [1, 2, 2]}, method="lm", device="CPU:0")
     with pytest.raises(ArgumentError, match="must be a tf"):
         names["full"](strategy="mirrored")

@@ -256,6 +256,17 @@ def test_callbacks_see_every_epoch_and_may_stop() -> None:
     assert [step.cost for step in found.history[:4]] == [step.cost for step in seen]
 
 
+def test_ctrl_c_ends_a_training_where_it_stands() -> None:
+    def press(step: Any) -> None:
+        if step.iteration == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    found = quietly(LOGISTIC / n, {x: XS, y: LABELS}, [a, b], method="adam", batch_size=100, epochs=50, callbacks=press)
+    assert not found.success
+    assert "interrupted (Ctrl-C)" in found.message
+    assert np.array_equal(numbers(found), found.history[2].theta)
+
+
 def test_the_integers_of_a_batch_stay_integers() -> None:
     cost = sp.Sum((y[i] - B[c[i]]) ** 2, (i, 0, n - 1)) / n
     found = quietly(cost, {y: YS, c: CLASSES}, {B: np.zeros(3)}, method=keras.optimizers.Adam(falling(0.2, 30, 6)),
@@ -349,7 +360,7 @@ def test_the_names_of_optimisers_are_those_of_keras() -> None:
         ({"epochs": 1.5}, "epochs"),
         ({"dtype": "float16"}, "dtype"),
         ({"constraints": [a + b <= 1]}, "constraints need all data"),
-        ({"multistart": 3}, "multistart is for solvers"),
+        ({"multistart": 3}, "multistart needs all data"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:
