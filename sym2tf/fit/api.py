@@ -11,6 +11,7 @@ import numpy as np
 
 from sym2tf.errors import FitError, FitWarning, SingularProblemError, warn
 from sym2tf.fit.batched import fit_batch
+from sym2tf.fit.evaluation.norms import length_of
 from sym2tf.fit.evaluation.residuals import Residuals, residuals_of, run, without_idle
 from sym2tf.fit.inference.least_squares import Inference, infer
 from sym2tf.fit.inference.likelihood import infer_from_likelihood, require_likelihood
@@ -189,7 +190,7 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
         else:
             solution = _solved(problem, structure, residuals, options, monitor)
         value = _cost_at(problem, residuals, solution)
-        monitor.settled(solution.theta, value, float(np.linalg.norm(solution.gradient)))
+        monitor.settled(solution.theta, value, length_of(solution.gradient))
         inference = _inferred(problem, structure, residuals, solution, value, options)
     except SingularProblemError as error:
         raise SingularProblemError(f"{error}{problem.hint}") from None
@@ -211,6 +212,7 @@ def _fitted(problem: Problem, options: Options, monitor: Monitor, start: float) 
     )
 
 
+@np.errstate(over="ignore")  # the sum of squares may leave the range of floats where estimates and errors do not
 def _cost_at(problem: Problem, residuals: Residuals | None, solution: Solution) -> float:
     """The cost at the estimates: what the solver knows of it, or computed once more."""
     if solution.sums is not None:

@@ -13,6 +13,7 @@ from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import program
 from sym2tf.errors import DataError, FitError
 from sym2tf.fit.evaluation.functions import Evaluation
+from sym2tf.fit.evaluation.norms import length_of
 from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.memo import made
@@ -93,7 +94,7 @@ def residuals_of(problem: Problem, structure: Structure, monitor: Monitor) -> Re
 
     def cost_and_norm(answer: tuple[Array, ...]) -> tuple[float, float]:
         r, J = answer
-        return cost(r), 2 * float(np.linalg.norm(J.T @ (weights * r)))
+        return cost(r), 2 * length_of(J.T @ (weights * r))
 
     def watched(theta: Array) -> tuple[Array, Array]:
         r, J = monitor.ask("residuals and jacobian", theta, lambda: (values(theta), jacobian(theta)), cost_and_norm)
