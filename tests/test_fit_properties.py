@@ -421,6 +421,20 @@ def test_a_minimum_at_a_bound_is_one_whatever_the_search_leaves_beside_it(seed: 
     assert found.params[b] == bound
 
 
+@pytest.mark.parametrize(
+    ("model", "unit", "sigma"),
+    [(CURVE, 1e150, None), (CURVE, 1e-150, None), (CURVE, 1.0, 1e-150), (CURVE, 1.0, 1e150), (a + b * X, 1e300, None)],
+)
+def test_units_at_the_edge_of_the_floats_neither_warn_nor_cost_digits(model: Any, unit: float, sigma: Any) -> None:
+    scale = np.array([unit, 1, unit] if model is CURVE else [unit, unit])
+    names = NAMES[: len(scale)]
+    start = dict(zip(names, np.array([1, 1, 0])[: len(scale)] * scale, strict=True))
+    found = fit(sp.Eq(Y, model), {X: XS, Y: unit * YS}, start, sigma=sigma)
+    due = fit(sp.Eq(Y, model), {X: XS, Y: YS}, {q: START[q] for q in names})
+    np.testing.assert_allclose(found.estimates / scale, due.estimates, rtol=1e-8)
+    np.testing.assert_allclose(found.standard_errors / scale, due.standard_errors, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["int8", "uint8", "bool", "float16", "float32", "longdouble"])
 def test_numbers_of_any_type_are_computed_with_as_doubles(kind: str) -> None:
     raw = (100 + 25 * XS).astype(kind) if kind != "bool" else XS > 1
