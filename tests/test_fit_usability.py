@@ -7,7 +7,7 @@ import pytest
 import sympy as sp
 
 import sym2tf
-from sym2tf.errors import ArgumentError, DataError
+from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, SingularProblemError
 
 x, y, a, b, c = sp.symbols("x y a b c")
 LINE = sp.Eq(y, a * x + b)
@@ -104,3 +104,37 @@ def test_a_likelihood_is_not_said_to_leave_out_a_variance():
     found = sym2tf.fit(sp.Sum(sp.log(rate) - rate * T[i], (i, 0, n - 1)), {T: times}, likelihood=True, maximize=True)
     assert found.params[rate] == pytest.approx(1 / times.mean())
     assert "variance" not in found.summary()
+
+
+UNDEFINED = [
+    (sp.Eq(sp.log(y), a * x + b), r"log\(y\) is NaN: its argument y\[0\] is -1 at observation 0"),
+    (sp.Eq(y, a * sp.log(x) + b), r"log\(x\) is infinite: its argument x\[0\] is 0 at observation 0"),
+    (sp.Eq(y, a * sp.sqrt(x - 5) + b), r"sqrt\(x - 5\) is NaN: its argument x - 5 is -5 at observation 0"),
+]
+
+
+@pytest.mark.parametrize(("equation", "reason"), UNDEFINED)
+def test_linear_models_that_are_not_defined_at_the_data_say_which_expression(equation, reason):
+    with pytest.raises(FitError, match=reason):
+        sym2tf.fit(equation, {x: np.linspace(0, 10, 5), y: [-1.0, 2, 3, 4, 5]}, [a, b])
+
+
+def test_a_peak_that_starts_far_away_is_told_to_start_elsewhere():
+    place, width = sp.symbols("place width")
+    xs = np.linspace(0, 10, 40)
+    peak = sp.Eq(y, a * sp.exp(-((x - place) ** 2) / width**2) + b)
+    with pytest.raises(SingularProblemError, match="start elsewhere"):
+        sym2tf.fit(peak, {x: xs, y: np.exp(-((xs - 4) ** 2))}, {a: 1, place: 50, width: 1, b: 0})
+
+
+def test_a_log_likelihood_that_is_minimised_by_mistake_is_told_of_maximize():
+    i, n = sp.symbols("i n", integer=True)
+    T, rate = sp.IndexedBase("T"), sp.Symbol("rate", positive=True)
+    wrong = sp.Sum(sp.log(rate) - rate * T[i], (i, 0, n - 1))
+    with pytest.warns(FitWarning, match="maximize=True"):
+        sym2tf.fit(wrong, {T: [0.5, 1.0, 3.0]}, {rate: 1}, likelihood=True, max_iterations=60)
+
+
+def test_a_negative_square_that_is_minimised_by_mistake_is_told_of_maximize():
+    with pytest.raises(FitError, match="maximize=True"):
+        sym2tf.fit(-((a - 1) ** 2), params={a: 0})

@@ -12,6 +12,8 @@ from sym2tf.passes.degree import degrees
 
 Array = np.ndarray[Any, Any]
 
+ASTRAY = 1e6  # times the start (or 1, if smaller), from where a cost that keeps falling does so for ever
+
 CORNERS = {  # name of an operation -> what the user wrote
     "abs": "Abs",
     "max": "Max",
@@ -46,7 +48,7 @@ def cause_of_failure(
         meanwhile = f"{stopped} while " if stopped.startswith("the limit") else ""
         return (
             f"{meanwhile}the cost still falls as the parameters grow without end, so it has no minimum "
-            "(are two classes perfectly separated?): add a penalty, or bounds"
+            "(are two classes perfectly separated? is a maximum meant, maximize=True?): add a penalty, or bounds"
         )
     ran = runaway(problem, theta)
     if ran and stopped.startswith("the limit"):
@@ -72,7 +74,7 @@ def cause_of_failure(
     if problem.starts_given:
         return text
     starts = ", ".join([f"{u.name}: ..." for u in problem.free[:6]])
-    return f"{text}; start values were all 0 (the default): give params={{{starts}}}"
+    return f"{text}; no start values were given: give params={{{starts}}}"
 
 
 def runaway(problem: Problem, theta: Array) -> str:
@@ -107,13 +109,27 @@ def _corners(objective: Objective) -> list[str]:
 
 def _runs_away(problem: Problem, objective: Objective, theta: Array, step: Array | None) -> bool:
     """Whether the way on, from the start through `theta` or by Newton, leads downhill on ever flatter ground."""
-    way = theta - problem.packed("initial")
+    start = problem.packed("initial")
+    way = theta - start
+    far = np.linalg.norm(way) > ASTRAY * max(1.0, float(np.linalg.norm(start)))
+    if far and _plunges(problem, objective, theta, way):
+        return True
     if problem.bounded or not way.any():
         return False
     ways = [way]
     if step is not None and step.any():
         ways.append(step * (np.linalg.norm(way) / np.linalg.norm(step)))
     return any(_flattens(objective, theta, direction) for direction in ways)
+
+
+def _plunges(problem: Problem, objective: Objective, theta: Array, way: Array) -> bool:
+    """Whether the way, far as it has led already, goes down within the bounds for as long again."""
+    end = theta + way
+    if not ((problem.packed("lower") <= end) & (end <= problem.packed("upper"))).all():
+        return False
+    with np.errstate(all="ignore"):
+        here, there = (objective.value_and_gradient(point)[0] for point in (theta, end))
+    return bool(np.isfinite(there) and there < here - abs(here) / 2)
 
 
 def _flattens(objective: Objective, theta: Array, direction: Array) -> bool:

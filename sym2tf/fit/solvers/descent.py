@@ -270,7 +270,10 @@ def _require_isolated(task: Task, end: End, free: Array) -> None:
         ran = runaway(task.problem, theta)
         if ran:
             raise FitError(f"there is no minimum: {ran}") from None
-        raise SingularProblemError(f"{where}: {error}") from None
+        raise SingularProblemError(
+            f"{where}, where the search ended: {error}. If that is far from what you expect, start elsewhere: "
+            "params={...}, or multistart=20"
+        ) from None
 
 
 def _is_stationary(task: Task, r: Array, J: Array, kkt: Optimality | None) -> bool:

@@ -16,8 +16,9 @@ from sym2tf.errors import (
     SingularProblemError,
     warn,
 )
+from sym2tf.fit.evaluation.nonfinite import explain
 from sym2tf.fit.evaluation.objective import Objective
-from sym2tf.fit.evaluation.residuals import Residuals, require_finite
+from sym2tf.fit.evaluation.residuals import Residuals
 from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.solvers.exact import AUTOMATIC_WORK, LARGEST_WORK, solve_exactly
@@ -52,7 +53,9 @@ def solve_linear(problem: Problem, structure: Structure, residuals: Residuals, o
     """
     zero = np.zeros(len(problem.names))
     r, J = residuals.evaluate(zero)
-    require_finite(np.column_stack([J, r]), (*problem.names, "nothing (the residual itself)"))
+    if not (np.isfinite(r).all() and np.isfinite(J).all()):
+        because = explain(problem, zero) or "a residual or a derivative of it is not finite"
+        raise FitError(f"the model is not defined at these data: {because}")
     root = residuals.relative_weights
     A, t = (-J, r) if root is None else (-J * root[:, None], r * root)
     if options.method == "exact":
@@ -191,4 +194,7 @@ def solve_quadratic(problem: Problem, monitor: Monitor) -> Solution | None:
 def _no_minimum(direction: Array, names: tuple[str, ...]) -> str:
     direction = direction / np.abs(direction).max()
     parts = ", ".join(f"{n} by {d:+.3g}" for n, d in zip(names, direction, strict=True) if abs(d) > 1e-9)
-    return f"the cost has no minimum: it falls without end when one changes {parts}"
+    return (
+        f"the cost has no minimum: it falls without end when one changes {parts}. "
+        "What is to be as large as possible needs maximize=True"
+    )
