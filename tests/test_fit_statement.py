@@ -722,3 +722,13 @@ def test_a_tie_that_leaves_nothing_to_tell_apart_is_singular() -> None:
 
 def test_the_losses_are_public() -> None:
     assert sym2tf.losses is losses
+
+
+@pytest.mark.filterwarnings("ignore:trained for 1 epoch:sym2tf.errors.FitWarning")
+@pytest.mark.parametrize("method", [None, "adam"])
+def test_data_frames_that_come_one_after_the_other_may_have_further_columns(method: str | None) -> None:
+    chunks = [FRAME[k : k + 8] for k in range(0, 24, 8)]
+    found, due = (fit(LINE, data, [a, b], method=method) for data in (chunks, [dict(q[["t", "v"]]) for q in chunks]))
+    np.testing.assert_array_equal(found.estimates, due.estimates)
+    with pytest.raises(ArgumentError, match="name"):
+        fit(LINE, [dict(q) for q in chunks], [a, b], method=method)

@@ -231,11 +231,14 @@ def train(
     """
     if problem.constraints:
         raise ArgumentError(
-            "constraints need all data in every step, and an optimiser on mini-batches does not know them: give "
-            "bounds, tie parameters to others, or leave out batch_size and method"
+            "constraints need all data at hand in every step, which mini-batches are not: give bounds, tie parameters "
+            "to others, or fit all data at once"
         )
     if options.multistart is not None:
-        raise ArgumentError("multistart is for solvers that see all data in every step: leave it out, or batch_size")
+        raise ArgumentError(
+            "multistart needs all data at hand in every step, which mini-batches are not: leave it out, or fit all "
+            "data at once"
+        )
     cost = batch_cost(problem, options.dtype)
     source = AtHand(cost, options) if stream is None else Streamed(cost, options, stream)
     with placed(options.device):

@@ -51,6 +51,7 @@ class Stream:
         source: what the user gave.
         repeatable: whether they can be gone through again.
         first: the first batch.
+        closed: as of a `Table`: batches that are DataFrames may have further columns.
     """
 
     def __init__(self, source: Any) -> None:
@@ -64,6 +65,7 @@ class Stream:
             # a list of arrays, and not of batches
             raise ArgumentError(f"data is {kind_of(source)} whose first item is {kind_of(found)}; give {FORMS}")
         self.first: Mapping[Any, Any] = _items(found)
+        self.closed = not hasattr(found, "columns")
         self._rest: Iterator[Any] | None = chain((found,), iterator)
 
     def _open(self) -> Iterator[Any]:

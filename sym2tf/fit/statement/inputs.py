@@ -85,7 +85,9 @@ class Columns:
     """The columns of the data, which are read where the statement needs them."""
 
     def __init__(self, source: Table | Stream) -> None:
-        self.table = Table(list(source.first), source.first.__getitem__) if isinstance(source, Stream) else source
+        if isinstance(source, Stream):
+            source = Table(list(source.first), source.first.__getitem__, closed=source.closed)
+        self.table = source
         self._taken: set[Any] = set()
 
     def __call__(self, name: str) -> Any:
