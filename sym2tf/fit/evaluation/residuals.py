@@ -11,7 +11,7 @@ import numpy as np
 
 from sym2tf.autodiff import derivatives
 from sym2tf.backends.numpy import program
-from sym2tf.errors import DataError, FitError
+from sym2tf.errors import DataError
 from sym2tf.fit.evaluation.functions import Evaluation
 from sym2tf.fit.evaluation.norms import length_of
 from sym2tf.fit.process.monitor import Monitor
@@ -287,14 +287,3 @@ def _starts(problem: Problem) -> list[tuple[Unknown, int]]:
     """The free parameters, each with its place in theta."""
     sizes = [u.initial.size for u in problem.free]
     return list(zip(problem.free, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
-
-
-def require_finite(J: Array, names: tuple[str, ...]) -> None:
-    """Raise `FitError` naming the parameter whose column of the design holds NaN or infinity."""
-    bad = ~np.isfinite(J)
-    if bad.any():
-        row, column = (int(k) for k in np.argwhere(bad)[0])
-        raise FitError(
-            f"the derivative of residual {row} by {names[column]} is {J[row, column]}: "
-            "the model is not defined at these data"
-        )
