@@ -123,8 +123,12 @@ class CompiledFunction:
         name: str = "f",
         expr: Any = None,
         title: str = "",
+        taped: bool = True,
     ) -> None:
         self.lowered = graph
+        self._taped = (
+            taped  # whether a GradientTape gets its derivative: TensorFlow keeps what it needs for that for ever
+        )
         self.dtype, self.jit, self.level, self.name, self.expr = _dtype_name(dtype), jit, level, name, expr
         self.title = title or _title(expr)
         self._optimized = optimize(graph, level=level, jit=jit)
@@ -285,7 +289,7 @@ class CompiledFunction:
             jit=self.jit,
             name=self.name,
             title=self.title,
-            pullback=pullback if real and inputs else None,
+            pullback=pullback if self._taped and real and inputs else None,
             replan=self._replan if self.report.ordered else None,
         )
 
@@ -471,6 +475,7 @@ class CompiledFunction:
             level=self.level,
             name=f"{self.name}_{kind}",
             title=f"{kind.replace('_', ' ')} of {self.title}",
+            taped=self._taped,
         )
 
     def _nested(self, nest: Any) -> Any:

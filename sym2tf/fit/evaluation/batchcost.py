@@ -48,7 +48,7 @@ class BatchCost:
         """Value and gradient of the cost on a batch."""
         own, problem = self.separable, self.problem
         free = tuple(u.name for u in problem.free)
-        compiled = CompiledFunction(own.graph, dtype=self.dtype, name="cost", title="cost of a batch")
+        compiled = CompiledFunction(own.graph, dtype=self.dtype, name="cost", title="cost of a batch", taped=False)
         function = compiled.value_and_gradient(free)
         sizes = {n: s for n, s in given_sizes(function, problem).items() if n != own.observations}
         return BatchFunction(

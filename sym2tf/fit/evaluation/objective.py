@@ -111,7 +111,8 @@ class Objective:
             return batch_cost(self.problem, options.dtype).on_replicas(options.strategy)
         info = {**self.graph.info, "outputs": "out"}
         graph = Graph(self.graph.nx, self.graph.inputs, self.graph.outputs, info)
-        function = CompiledFunction(graph, dtype=options.dtype, title="cost").value_and_gradient(tuple(self._free))
+        compiled = CompiledFunction(graph, dtype=options.dtype, title="cost", taped=False)
+        function = compiled.value_and_gradient(tuple(self._free))
         known = {**self.problem.data, **self.problem.fixed}
         held = {name: known[name] for name in function.arguments if name not in self._free}
         sizes = given_sizes(function, self.problem)

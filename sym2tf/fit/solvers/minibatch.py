@@ -265,6 +265,6 @@ def _updates(method: Any, problem: Problem, dtype: str) -> Updates:
         names = ", ".join(map(str, method.hyperparameters))
         raise ArgumentError(f"the optimiser {method.name} has the symbols {names}: fit needs numbers for them")
     rule = lower([method.update, *method.slots.values()], args=[parameter, gradient, t, *method.slots])
-    function = CompiledFunction(rule, dtype=dtype, name=method.name, title=f"one step of {method.name}")
+    function = CompiledFunction(rule, dtype=dtype, name=method.name, title=f"one step of {method.name}", taped=False)
     slots = [float(method.initial.get(slot, 0.0)) for slot in method.slots]
     return rule_updates(f"{method.name} (sym2tf.optimizers)", function, slots, starts, dtype)
