@@ -218,7 +218,9 @@ def training(
         )
 
     def run(iterator: Any, most: int) -> tuple[int, bool, bool]:
-        done, fine, left = several(iterator, tf.constant(most, tf.int64))
+        # a call of `several` itself would be counted as retracing from fit to fit, and warned of
+        traced = several.get_concrete_function(iterator, tf.TensorSpec([], tf.int64))
+        done, fine, left = traced(iterator, tf.constant(most, tf.int64))
         return int(done), bool(fine), bool(left)
 
     return Training(updates, total, weight, steps, run)
