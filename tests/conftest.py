@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import hypothesis
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# what a shell starts in the background ignores Ctrl-C, and some tests press it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run: what fails here fails on the next machine too. No deadline, because the
 # first example pays for imports and traces, and the machines are shared.

@@ -508,8 +508,7 @@ def test_a_model_that_is_not_linear_is_fitted_to_a_stream_by_steps_for_each_batc
     np.testing.assert_allclose(result.estimates, due.estimates, rtol=5e-3)
     r = GROWTH - result.params[a] * np.exp(-result.params[b] * T)
     np.testing.assert_allclose(result.cost, r @ r, rtol=1e-9)
-    assert result.stderr is None
-    assert "batches" in result.stderr_reason
+    np.testing.assert_allclose(result.standard_errors, due.standard_errors, rtol=2e-2)  # from one more pass
 
 
 @pytest.mark.parametrize(
