@@ -166,7 +166,7 @@ def run(quick: bool) -> Iterator[Table]:
                         table.verdict(f"{name} {start + 1}", LEAST - d, 0, c)
                         for d, c in zip(digits, cells, strict=True)
                     ]
-                solver = result.solver.partition(",")[0]
+                solver = result.solver.partition(" (")[0]
                 table.rows.append([name, str(start + 1), solver, str(result.evaluations), duration(seconds), *cells])
         table.notes.append(f"{reached} of {runs} runs have at least {LEAST} digits; {evaluations} evaluations in all.")
         yield table

@@ -26,7 +26,7 @@ from sym2tf.ops.values import Value, apply
 from sym2tf.passes import planning
 from sym2tf.passes.contraction import contract
 from sym2tf.passes.pipeline import LEVELS, optimize, stabilize
-from tests.peak_memory import asks_posix, megabytes_printed_by
+from tests.peak_memory import asks_linux, megabytes_printed_by
 
 LENGTH = {"a": 2, "b": 3, "c": 4, "d": 2, "e": 3}
 N, M, D = size_symbol("n"), size_symbol("m"), size_symbol("d")
@@ -666,7 +666,7 @@ print(grown)
 """
 
 
-@asks_posix
+@asks_linux
 @pytest.mark.parametrize("backend", [WITH_NUMPY, WITH_TENSORFLOW], ids=["numpy", "tensorflow"])
 def test_contraction_of_80_gigabytes_of_products_takes_memory_for_its_operands_alone(backend: str) -> None:
     """Value and all gradients of sums over three indices; the operands and answers are 16 MB."""

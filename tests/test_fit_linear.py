@@ -18,7 +18,7 @@ from sym2tf import Parameter, fit, lower
 from sym2tf.backends.exact import evaluate, rationals, shortest_decimal
 from sym2tf.errors import ArgumentError, DataError, FitError, FitWarning, GraphError, SingularProblemError
 from sym2tf.fit.solvers.triangle import absorbed
-from tests.peak_memory import asks_posix, megabytes_printed_by
+from tests.peak_memory import asks_linux, megabytes_printed_by
 
 NIST = Path(__file__).parent.parent.parent / "shared" / "data" / "nist" / "linear"
 RNG = np.random.default_rng(4)
@@ -606,7 +606,7 @@ def test_a_model_that_is_undefined_at_the_start_of_passes_is_an_error() -> None:
         fit(sp.Eq(q, a * sp.log(b * p)), lambda: in_batches(data, (200, 200)), {a: 1, b: -1}, method="lm")
 
 
-@asks_posix
+@asks_linux
 def test_the_memory_of_a_stream_does_not_grow_with_its_rows() -> None:
     program = """
 import sys
@@ -620,7 +620,7 @@ print(peak() - before)
     assert megabytes_printed_by(program) < 10  # the rows would take 50 MB more
 
 
-@asks_posix
+@asks_linux
 def test_mapped_files_are_fitted_without_reading_them_whole(tmp_path: Path) -> None:
     program = f"""
 import sys

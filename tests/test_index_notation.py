@@ -27,7 +27,7 @@ from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import Kind
 from sym2tf.notation import MaxOver, MinOver
 from sym2tf.passes.pipeline import optimize, stabilize
-from tests.peak_memory import asks_posix, megabytes_printed_by
+from tests.peak_memory import asks_linux, megabytes_printed_by
 
 i, j, k, n, m, a, b = sp.symbols("i j k n m a b", integer=True)
 x, y, w, A, B, T = (sp.IndexedBase(name) for name in "xywABT")
@@ -411,7 +411,7 @@ print(grown)
 """
 
 
-@asks_posix
+@asks_linux
 @pytest.mark.parametrize("backend", [WINDOWS_IN_NUMPY, WINDOWS_IN_TENSORFLOW], ids=["numpy", "tensorflow"])
 def test_a_million_windows_of_a_thousand_take_the_memory_of_the_data(backend: str) -> None:
     assert megabytes_printed_by(WINDOW_PROGRAM + backend + WINDOWS_JUDGED) < 300
