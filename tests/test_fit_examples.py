@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -44,7 +45,6 @@ def test_the_course_example_against_least_squares_and_huber_references(run):
     assert intercept[0] == pytest.approx(85.713499, abs=1e-6)
     assert slope[0] == pytest.approx(-5.718816, abs=1e-6)
     # statsmodels' RLM minimises the same cost when its scale is held at that of the first residuals
-    sm = pytest.importorskip("statsmodels.api", reason="the extra `test` installs statsmodels")
     birth, life = np.loadtxt(COURSE, delimiter="\t", skiprows=1, usecols=(1, 2)).T
     columns = sm.add_constant(birth)
     r = life - columns @ np.linalg.lstsq(columns, life, rcond=None)[0]

@@ -31,7 +31,10 @@ from sym2tf.fit.process.journal import Journal
 from sym2tf.fit.process.monitor import Monitor, Step, StopFit
 from sym2tf.fit.process.progress import ProgressLine, progress_line
 from sym2tf.fit.statement.state import state
+from sym2tf.lazy import lazy
 from tests.killed_fits import CASES
+
+tf = lazy("tensorflow")
 
 DRIVER = Path(__file__).parent / "killed_fits.py"
 
@@ -860,7 +863,6 @@ def test_a_fit_is_resumed_by_a_process_that_orders_its_sets_otherwise(killed: tu
 
 
 def test_event_files_hold_cost_gradient_validation_and_histograms(tmp_path: Path) -> None:
-    tf = pytest.importorskip("tensorflow")
     result = fit(OVERFIT, NARROW, {W: np.zeros(9)}, validation=OTHERS, tensorboard=tmp_path)
     scalars: dict[str, list[tuple[int, float]]] = {}
     histograms: dict[str, list[tuple[int, np.ndarray]]] = {}
@@ -883,7 +885,6 @@ def test_event_files_hold_cost_gradient_validation_and_histograms(tmp_path: Path
 
 
 def test_scalar_parameters_are_scalars_in_the_event_file(tmp_path: Path) -> None:
-    tf = pytest.importorskip("tensorflow")
     result = decay(tensorboard=tmp_path)
     tags = {}
     (file,) = tmp_path.iterdir()

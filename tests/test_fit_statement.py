@@ -28,7 +28,10 @@ from sym2tf.fit.statement.data import read
 from sym2tf.fit.statement.problem import Problem
 from sym2tf.fit.statement.state import state
 from sym2tf.frontend.lower import lower
+from sym2tf.lazy import lazy
 from sym2tf.passes.pipeline import stabilize
+
+tf = lazy("tensorflow")
 
 a, b, c, p, q, t, v, e = sp.symbols("a b c p q t v e")
 t2, v2 = sp.symbols("t2 v2")
@@ -488,8 +491,7 @@ def test_batches_are_a_stream_of_which_the_first_states_the_problem(make: Any, r
 
 
 def test_a_dataset_of_tensorflow_is_a_stream() -> None:
-    tensorflow = pytest.importorskip("tensorflow")
-    dataset = tensorflow.data.Dataset.from_tensor_slices({"t": T, "v": V}).batch(10)
+    dataset = tf.data.Dataset.from_tensor_slices({"t": T, "v": V}).batch(10)
     problem = state(LINE, dataset, [a, b])
     assert problem.stream is not None
     assert problem.stream.repeatable

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import sympy as sp
 
@@ -60,12 +61,11 @@ def test_missing_numbers_are_to_be_left_out():
 
 
 def test_a_data_frame_is_a_matrix():
-    pandas = pytest.importorskip("pandas")
     n, k = sp.symbols("n k", integer=True, positive=True)
     X, w, t = sp.MatrixSymbol("X", n, k), sp.MatrixSymbol("w", k, 1), sp.MatrixSymbol("t", n, 1)
     xs, ys = points()
-    frame = pandas.DataFrame({"one": np.ones(40), "x": xs})
-    found = sym2tf.fit(sp.Eq(t, X * w), {X: frame, t: pandas.DataFrame(ys)}, [w])
+    frame = pd.DataFrame({"one": np.ones(40), "x": xs})
+    found = sym2tf.fit(sp.Eq(t, X * w), {X: frame, t: pd.DataFrame(ys)}, [w])
     assert found.params[w].ravel() == pytest.approx(np.polyfit(xs, ys, 1)[::-1])
 
 

@@ -19,9 +19,8 @@ import numpy as np
 from sympy import QQ
 
 from sym2tf.backends.mpmath import scalar_function
-from sym2tf.backends.sizes import batch_shape, check_names, core_shape, input_types, prefix_slices
+from sym2tf.backends.sizes import at_sizes, check_names, input_types
 from sym2tf.errors import GraphError
-from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import evaluate_size, resolved
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.types import Kind
@@ -98,15 +97,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, int] |
     """
     types = input_types(graph)
     check_names(types, inputs)
-    arrays = {name: rationals(inputs[name]) for name in types}
-    shapes = {name: array.shape for name, array in arrays.items()}
-    cores = {name: core_shape(name, type, shapes[name]) for name, type in types.items()}
-    bound = Binding(graph).bind(shapes, sizes or {})
-    for name, type in types.items():
-        cut: Any = prefix_slices(type, cores[name], bound)
-        if cut is not None:
-            arrays[name] = arrays[name][cut]
-    batch = batch_shape(types, shapes)
+    arrays, bound, batch = at_sizes(graph, {name: rationals(inputs[name]) for name in types}, sizes or {})
     values: dict[int, Array] = {}
     for v in graph.order:
         values[v] = _node(graph[v], [values[u] for u in graph.operands(v)], arrays, bound)

@@ -13,15 +13,8 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from sym2tf.backends.sizes import (
-    batch_shape,
-    check_names,
-    core_shape,
-    input_types,
-    prefix_slices,
-)
+from sym2tf.backends.sizes import at_sizes, check_names, input_types
 from sym2tf.errors import GraphError
-from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import evaluate_size, resolved
 from sym2tf.ir.graph import Graph, Node
 from sym2tf.ir.op import Op
@@ -64,15 +57,8 @@ def evaluate(
     types = input_types(graph)
     check_names(types, inputs)
     with mpmath.workdps(digits + GUARD_DIGITS), np.errstate(all="ignore"):
-        arrays = {name: to_objects(inputs[name], type.kind) for name, type in types.items()}
-        shapes = {name: array.shape for name, array in arrays.items()}
-        cores = {name: core_shape(name, type, shapes[name]) for name, type in types.items()}
-        bound = Binding(graph).bind(shapes, sizes or {})
-        for name, type in types.items():
-            cut: Any = prefix_slices(type, cores[name], bound)
-            if cut is not None:
-                arrays[name] = arrays[name][cut]
-        batch = batch_shape(types, shapes)
+        objects = {name: to_objects(inputs[name], type.kind) for name, type in types.items()}
+        arrays, bound, batch = at_sizes(graph, objects, sizes or {})
         values = _run(graph, arrays, bound, through or _unchanged)
         result = {}
         for name, v in graph.outputs.items():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sym2tf.errors import ArgumentError, ShapeError
+from sym2tf.ir.binding import Binding
 from sym2tf.ir.dims import evaluate_size
 from sym2tf.ir.graph import Graph
 from sym2tf.ir.types import TensorType
@@ -59,6 +60,28 @@ def batch_shape(types: Mapping[str, TensorType], shapes: Mapping[str, Shape]) ->
     except ValueError:
         listed = ", ".join(f"{name} {shape}" for name, shape in batches.items() if shape)
         raise ShapeError(f"batch shapes do not broadcast: {listed}") from None
+
+
+def at_sizes(
+    graph: Graph, arrays: Mapping[str, Any], sizes: Mapping[str, int]
+) -> tuple[dict[str, Any], dict[str, int], Shape]:
+    """The inputs of `graph` cut to its sizes, the sizes, and the batch shape.
+
+    Args:
+        graph: any graph.
+        arrays: for each input.
+        sizes: numbers for size symbols that the arrays do not determine, or of which they hold more.
+
+    Raises:
+        ShapeError, SizeError: shapes that do not fit the graph or each other.
+    """
+    types = input_types(graph)
+    shapes = {name: arrays[name].shape for name in types}
+    cores = {name: core_shape(name, type, shapes[name]) for name, type in types.items()}
+    bound = Binding(graph).bind(shapes, sizes)
+    cuts: dict[str, Any] = {name: prefix_slices(type, cores[name], bound) for name, type in types.items()}
+    cut = {name: arrays[name] if where is None else arrays[name][where] for name, where in cuts.items()}
+    return cut, bound, batch_shape(types, shapes)
 
 
 def prefix_slices(type: TensorType, core: Shape, sizes: Mapping[str, int]) -> tuple[Any, ...] | None:
