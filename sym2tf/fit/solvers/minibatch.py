@@ -24,7 +24,7 @@ from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.solvers.batch_sources import AtHand, NamedBatches, Streamed
 from sym2tf.fit.solvers.epochs import Epochs
 from sym2tf.fit.solvers.robust_loss import slope_of
-from sym2tf.fit.solvers.solution import Solution
+from sym2tf.fit.solvers.solution import Solution, stopped_by_bounds
 from sym2tf.fit.statement.batches import checked_batches
 from sym2tf.fit.statement.classify import classify
 from sym2tf.fit.statement.problem import Problem
@@ -133,8 +133,7 @@ def solve_minibatch(
     if trained.cost is not None and trained.gradient is not None:
         monitor.settled(theta, trained.cost, float(np.linalg.norm(slope)))
         message += f"; the gradient norm over all data is {np.linalg.norm(slope):.3g}"
-    low, high = problem.packed("lower"), problem.packed("upper")
-    active = ((theta <= low) & (slope >= 0)) | ((theta >= high) & (slope <= 0))
+    active = stopped_by_bounds(theta, slope, problem.packed("lower"), problem.packed("upper"))
     r = J = None
     success = trained.stopped in ("", "validation")
     if stream is None:

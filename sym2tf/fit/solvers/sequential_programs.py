@@ -36,7 +36,6 @@ POOR, GOOD = 0.1, 0.75  # of what was promised: below, a step is not taken; abov
 class _Walk:
     theta: Array
     steps: int
-    promised: float
     said: str
     success: bool
 
@@ -95,7 +94,7 @@ def _walked(task: Task, at: Any, slope: Any, total: Any, prices: tuple[float, fl
             box = np.maximum(theta - size * reach, task.low), np.minimum(theta + size * reach, task.high)
             candidate, said = program_of(r - J @ theta, J, prices, box)
             if candidate is None:
-                return _Walk(theta, steps, promised, f"not converged: HiGHS has stopped: {said.message}", False)
+                return _Walk(theta, steps, f"not converged: HiGHS has stopped: {said.message}", False)
             steps += 1
             promised = cost - total(r + J @ (candidate - theta))
             if promised <= GAIN * size * cost or promised <= ROUNDING * cost or size < SHORTEST:
@@ -110,9 +109,9 @@ def _walked(task: Task, at: Any, slope: Any, total: Any, prices: tuple[float, fl
             else:
                 size /= 4
         else:
-            return _Walk(theta, steps, promised, _said(steps, promised, cost, ", the limit"), False)
+            return _Walk(theta, steps, _said(steps, promised, cost, ", the limit"), False)
     success = size >= SHORTEST or promised <= GAIN * size * cost
-    return _Walk(theta, steps, promised, _said(steps, promised, cost, "", success=success), success)
+    return _Walk(theta, steps, _said(steps, promised, cost, "", success=success), success)
 
 
 def _least_squares(task: Task, at: Any, slope: Any) -> Array:

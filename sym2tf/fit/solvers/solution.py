@@ -107,6 +107,12 @@ class Solution:
     linearised: tuple[Array, float] | None = field(default=None, repr=False)
 
 
+def stopped_by_bounds(theta: Array, gradient: Array, low: Array, high: Array) -> Array:
+    """Which parameters a bound stops: at the bound, and the cost would fall beyond it."""
+    stopped: Array = ((theta <= low) & (gradient >= 0)) | ((theta >= high) & (gradient <= 0))
+    return stopped
+
+
 def at_bounds(problem: Problem, theta: Array) -> tuple[str, ...]:
     """The parameters that stand exactly at a bound."""
     low, high = problem.packed("lower"), problem.packed("upper")

@@ -15,6 +15,7 @@ from sym2tf.fit.evaluation.residuals import Residuals
 from sym2tf.fit.options import Options
 from sym2tf.fit.process.monitor import Monitor
 from sym2tf.fit.solvers.linear import power_of_two
+from sym2tf.fit.solvers.solution import stopped_by_bounds
 from sym2tf.fit.statement.classify import Structure
 from sym2tf.fit.statement.problem import Problem
 
@@ -219,8 +220,8 @@ class Task:
         return self.objective.prepare_product()
 
     def active(self, theta: Array, gradient: Array) -> Array:
-        """Which parameters a bound stops: at the bound, and the cost would fall beyond it."""
-        return ((theta <= self.low) & (gradient >= 0)) | ((theta >= self.high) & (gradient <= 0))
+        """Which parameters a bound stops."""
+        return stopped_by_bounds(theta, gradient, self.low, self.high)
 
     def hessian_at(self, theta: Array) -> Array | None:
         """The Hessian of the cost there; column by column where the data are large, None for many parameters."""
